@@ -1,0 +1,6 @@
+//go:build !race
+
+package buf
+
+// mangle is off: overwriting costs as much as copying.
+const mangle = false

@@ -1,0 +1,6 @@
+//go:build race
+
+package buf
+
+// mangle overwrites released buffers, so that a use after release shows.
+const mangle = true
