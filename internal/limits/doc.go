@@ -1,0 +1,24 @@
+// Package limits decides what a tenant may send at a given moment: a window of two timestamps, sizes, and a budget of bytes in flight.
+package limits
+
+import "time"
+
+// Config is the `limits:` section.
+type Config struct {
+	// Window is how far from now a sample may lie.
+	Window WindowConfig `yaml:"window"`
+	// RequestBytes is the largest compressed request body. Default 16MiB.
+	RequestBytes int64 `yaml:"request_bytes" unit:"bytes"`
+	// DecodedBytes is the largest decoded write request. Default 64MiB.
+	DecodedBytes int64 `yaml:"decoded_bytes" unit:"bytes"`
+	// InflightBytes bounds the memory of all requests being worked on. Default 512MiB.
+	InflightBytes int64 `yaml:"inflight_bytes" unit:"bytes"`
+}
+
+// WindowConfig is how far a sample's timestamp may lie from the gateway's clock; M3 calls these bufferPast and bufferFuture.
+type WindowConfig struct {
+	// Past default 10m.
+	Past time.Duration `yaml:"past"`
+	// Future default 10m.
+	Future time.Duration `yaml:"future"`
+}

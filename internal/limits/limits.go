@@ -1,0 +1,77 @@
+package limits
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// Defaults is the section as if it were empty.
+func Defaults() Config {
+	return Config{
+		Window:        WindowConfig{Past: 10 * time.Minute, Future: 10 * time.Minute},
+		RequestBytes:  16 << 20,
+		DecodedBytes:  64 << 20,
+		InflightBytes: 512 << 20,
+	}
+}
+
+// Check calls bad for every field that cannot work, with the remedy.
+func (c *Config) Check(bad func(field, problem string)) {
+	for field, d := range map[string]time.Duration{"window.past": c.Window.Past, "window.future": c.Window.Future} {
+		if d <= 0 || d > 10*365*24*time.Hour {
+			bad(field, fmt.Sprintf("%v cannot be a window; use the namespace's bufferPast or bufferFuture, as 10m", d))
+		}
+	}
+	for field, n := range map[string]int64{"request_bytes": c.RequestBytes, "decoded_bytes": c.DecodedBytes, "inflight_bytes": c.InflightBytes} {
+		if n < 1<<10 || n > 1<<40 {
+			bad(field, fmt.Sprintf("%d bytes cannot work; use a size from 1KiB to 1TiB", n))
+		}
+	}
+	if c.DecodedBytes > 1<<30 {
+		bad("decoded_bytes", "one request may decode to 1GiB at most; lower it")
+	}
+	if need := c.WriteBytes(c.RequestBytes, c.DecodedBytes); c.InflightBytes < need {
+		bad("inflight_bytes", fmt.Sprintf("one largest request needs %d bytes; raise inflight_bytes to that, or lower request_bytes and decoded_bytes", need))
+	}
+}
+
+// Window is the span of sample timestamps that are accepted, both ends included, in Unix milliseconds.
+type Window struct{ Min, Max int64 }
+
+// At is the window at now.
+func (c WindowConfig) At(now time.Time) Window {
+	return Window{Min: now.Add(-c.Past).UnixMilli(), Max: now.Add(c.Future).UnixMilli()}
+}
+
+// WriteBytes is the memory one write request may hold at its peak: the body, its decoded form, and the confined form with
+// room for the enforced labels.
+func (c *Config) WriteBytes(body, decoded int64) int64 { return body + 2*decoded }
+
+// Budget bounds the bytes of all requests under way. It is safe for concurrent use.
+type Budget struct{ left atomic.Int64 }
+
+// NewBudget has total bytes to lend.
+func NewBudget(total int64) *Budget {
+	b := new(Budget)
+	b.left.Store(total)
+	return b
+}
+
+// Acquire takes n bytes from the budget, or nothing and reports false. What was acquired is given back by Release.
+func (b *Budget) Acquire(n int64) bool {
+	if b.left.Add(-n) >= 0 {
+		return true
+	}
+	b.left.Add(n)
+	return false
+}
+
+// Release gives n bytes back.
+func (b *Budget) Release(n int64) { b.left.Add(n) }
+
+// Resize changes the total by delta bytes, as a reload does; what is lent stays lent.
+func (b *Budget) Resize(delta int64) { b.left.Add(delta) }
+
+// Left is what could be acquired now; negative while a smaller total waits for old loans.
+func (b *Budget) Left() int64 { return b.left.Load() }

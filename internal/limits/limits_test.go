@@ -1,0 +1,72 @@
+package limits
+
+import (
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestWindowEndsAreIncluded(t *testing.T) {
+	now := time.UnixMilli(1_700_000_000_000)
+	w := WindowConfig{Past: 10 * time.Minute, Future: time.Minute}.At(now)
+	if w.Min != 1_700_000_000_000-600_000 || w.Max != 1_700_000_000_000+60_000 {
+		t.Fatalf("%+v", w)
+	}
+}
+
+func TestBudgetNeverLendsMoreThanItHas(t *testing.T) {
+	b := NewBudget(100)
+	if !b.Acquire(100) || b.Acquire(1) {
+		t.Fatal("lent beyond the total")
+	}
+	b.Release(100)
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			for range 1000 {
+				if b.Acquire(60) {
+					if b.Left() > 40 {
+						t.Error("lent twice")
+					}
+					b.Release(60)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if b.Left() != 100 {
+		t.Fatalf("left %d", b.Left())
+	}
+}
+
+func TestResizeKeepsLoans(t *testing.T) {
+	b := NewBudget(100)
+	b.Acquire(80)
+	b.Resize(-50)
+	if b.Left() != -30 || b.Acquire(1) {
+		t.Fatalf("left %d", b.Left())
+	}
+	b.Release(80)
+	if b.Left() != 50 {
+		t.Fatalf("left %d", b.Left())
+	}
+}
+
+func TestCheck(t *testing.T) {
+	for field, edit := range map[string]func(*Config){
+		"window.past":    func(c *Config) { c.Window.Past = 0 },
+		"window.future":  func(c *Config) { c.Window.Future = -time.Second },
+		"request_bytes":  func(c *Config) { c.RequestBytes = 0 },
+		"inflight_bytes": func(c *Config) { c.InflightBytes = 1 << 20 },
+		"decoded_bytes":  func(c *Config) { c.DecodedBytes, c.InflightBytes = 2<<30, 1<<40 },
+	} {
+		c := Defaults()
+		c.Check(func(f, p string) { t.Errorf("defaults: %s: %s", f, p) })
+		edit(&c)
+		var got []string
+		c.Check(func(f, _ string) { got = append(got, f) })
+		if len(got) != 1 || got[0] != field {
+			t.Errorf("%v, want %s", got, field)
+		}
+	}
+}
