@@ -1,0 +1,228 @@
+package remotewrite
+
+import "slices"
+
+// Confiner confines one request after another. It owns the scratch space of a request under way and is for one goroutine at
+// a time; reused, it does not allocate.
+type Confiner struct {
+	p          *Policy
+	src, dst   []byte
+	minT, maxT int64
+	res        Result
+
+	cur, prev  []label // the labels of this series and of the last well-formed one
+	prevEnd    int     // where prev's labels end in src
+	points     []point
+	tenantsBuf []int
+	shape
+}
+
+// shape is what is known of the series under way.
+type shape struct {
+	labelsStart, labelsEnd int    // the labels lie here, if whole
+	whole                  bool   // labels are contiguous, minimal, sorted and all to be kept: runs of them may be copied
+	seam                   int    // index in prev of the label that stands beside the last one of cur; -1: none does
+	bad                    Reason // why the series is dropped
+	isBad                  bool
+	hits                   int  // labels whose name is an enforced one
+	tenantHit              int  // index in cur of the client's own tenant label, or -1
+	named                  bool // __name__ is there
+}
+
+// point is a run of samples, or one exemplar or histogram, to be kept.
+type point struct {
+	start, end int
+	kind       byte // the tag of the field: tagSample, tagExemplar or tagHistogram
+	copied     bool // the bytes [start,end) of src, tags included, are canonical
+}
+
+// Tags of TimeSeries and WriteRequest.
+const (
+	tagLabel     = 0x0a
+	tagSample    = 0x12
+	tagExemplar  = 0x1a
+	tagHistogram = 0x22
+)
+
+// Bound counts the series of the decoded request src and returns the most bytes that Confine can make of it.
+func (p *Policy) Bound(src []byte) (int, error) {
+	series := 0
+	for at := 0; at < len(src); {
+		f, after, err := next(src, at, len(src))
+		if err != nil {
+			return 0, err
+		}
+		if f.number == 1 {
+			series++
+		}
+		at = after
+	}
+	// Five bytes: a series may need a longer length prefix once the labels are added.
+	return len(src) + series*(p.grow+5), nil
+}
+
+// Confine appends to dst the confined form of the decoded request src: every series carries its tenant's labels, and only
+// samples within [minT,maxT] Unix milliseconds remain. dst needs the capacity of p.Bound(src), else it grows. dst and src
+// must not overlap. The Result's Tenants slice is valid until the next call.
+//
+// Errors are *SyntaxError and, in mode Reject, *ForeignLabelError; nothing of dst is then of use.
+func (c *Confiner) Confine(dst, src []byte, p *Policy, minT, maxT int64) ([]byte, Result, error) {
+	c.p, c.src, c.dst, c.minT, c.maxT = p, src, dst, minT, maxT
+	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(p.tenants))[:len(p.tenants)]}
+	clear(c.res.Tenants)
+	c.prev, c.prevEnd = c.prev[:0], 0
+	err := c.request()
+	out, res := c.dst, c.res
+	c.tenantsBuf = c.res.Tenants
+	c.p, c.src, c.dst, c.res = nil, nil, nil, Result{}
+	if err != nil {
+		return nil, Result{}, err
+	}
+	return out, res, nil
+}
+
+func (c *Confiner) request() error {
+	for at := 0; at < len(c.src); {
+		f, after, err := next(c.src, at, len(c.src))
+		if err != nil {
+			return err
+		}
+		switch f.number {
+		case 1:
+			if err := f.want(wireBytes); err != nil {
+				return err
+			}
+			if err := c.series(f.start, f.end); err != nil {
+				return err
+			}
+		case 3:
+			if err := f.want(wireBytes); err != nil {
+				return err
+			}
+			w, err := walk(c.src, f.start, f.end, metadataFields)
+			if err != nil {
+				return err
+			}
+			c.res.Unknown += w.unknown
+			c.res.Dropped[Metadata]++
+		default:
+			c.res.Unknown++
+		}
+		at = after
+	}
+	return nil
+}
+
+// series judges the TimeSeries in src[at:end) and appends what is kept of it.
+func (c *Confiner) series(at, end int) error {
+	c.cur, c.points = c.cur[:0], c.points[:0]
+	c.shape = shape{labelsStart: at, whole: true, seam: -1, tenantHit: -1}
+	at, err := c.labels(at, end)
+	if err != nil {
+		return err
+	}
+	c.labelsEnd = at
+	if err := c.lateLabels(at, end); err != nil {
+		return err
+	}
+	c.settle()
+	if err := c.judge(at, end); err != nil {
+		return err
+	}
+	if c.isBad {
+		return nil
+	}
+	tenant, err := c.tenant()
+	if err != nil {
+		return err
+	}
+	if c.isBad { // the client's tenant label was refused
+		return nil
+	}
+	if len(c.points) > 0 {
+		c.emit(tenant)
+	}
+	if c.whole {
+		c.prev, c.cur, c.prevEnd = c.cur, c.prev, c.labelsEnd
+	}
+	return nil
+}
+
+// lateLabels reads the labels that legally follow other fields: every label is to be known before a sample is judged.
+func (c *Confiner) lateLabels(at, end int) error {
+	// Series that end in samples of the common shape, which is nearly all, are seen through at a hop a sample.
+	for at+1 < end && c.src[at] == tagSample && c.src[at+1] < 0x80 {
+		at += 2 + int(c.src[at+1])
+	}
+	for at < end {
+		f, after, err := next(c.src, at, end)
+		if err != nil {
+			return err
+		}
+		if f.number == 1 {
+			if err := f.want(wireBytes); err != nil {
+				return err
+			}
+			c.whole = false
+			if err := c.oneLabel(at, f.start, f.end); err != nil {
+				return err
+			}
+		}
+		at = after
+	}
+	return nil
+}
+
+// drop marks the whole series as dropped for the first reason found.
+func (c *Confiner) drop(r Reason) {
+	if !c.isBad {
+		c.bad, c.isBad = r, true
+	}
+}
+
+// count books n points as dropped for r, and keeps the first as the example.
+func (c *Confiner) count(r Reason, n int, ts int64) {
+	if c.res.Dropped[r] == 0 {
+		c.res.Examples[r] = Example{Series: c.text(), Timestamp: ts}
+	}
+	c.res.Dropped[r] += n
+}
+
+// tenant chooses the tenant of the series in hand, or drops the series.
+func (c *Confiner) tenant() (int, error) {
+	if c.tenantHit < 0 {
+		if c.p.chosen < 0 {
+			c.refuse(NoTenant)
+		}
+		return c.p.chosen, nil
+	}
+	switch c.p.mode {
+	case Reject:
+		return 0, &ForeignLabelError{Label: c.p.label, Series: c.text()}
+	case Allow:
+		l := &c.cur[c.tenantHit]
+		i, ok := c.p.byName[string(c.src[l.value:l.valueEnd])]
+		if !ok {
+			c.refuse(ForeignTenant)
+		}
+		return i, nil
+	default:
+		return c.p.chosen, nil
+	}
+}
+
+// refuse drops the judged series: what was counted as kept or out of the window becomes dropped for r.
+func (c *Confiner) refuse(r Reason) {
+	c.drop(r)
+	n := 0
+	for _, pt := range c.points {
+		switch {
+		case pt.kind == tagSample:
+			n += pt.samples(c.src)
+		case pt.kind == tagHistogram:
+			n++
+		}
+	}
+	c.count(r, n, 0)
+	c.points = c.points[:0]
+}

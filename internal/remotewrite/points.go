@@ -1,0 +1,310 @@
+package remotewrite
+
+import (
+	"encoding/binary"
+)
+
+// judge reads every field of the series but the labels from at on, and gathers in points what is to be kept.
+func (c *Confiner) judge(at, end int) error {
+	lost := 0 // samples and histograms of a series that is dropped
+	for at < end {
+		f, after, err := next(c.src, at, end)
+		if err != nil {
+			return err
+		}
+		if f.number >= 2 && f.number <= 4 {
+			if err := f.want(wireBytes); err != nil {
+				return err
+			}
+		}
+		switch f.number {
+		case 1:
+		case 2:
+			_, ts, canonical, err := c.sample(f.start, f.end)
+			if err != nil {
+				return err
+			}
+			canonical = canonical && f.start-at == 1+uvarintLen(f.end-f.start)
+			if c.isBad {
+				lost++
+			} else if c.inWindow(ts) {
+				c.keepSample(at, after, f.start, canonical)
+			}
+		case 3, 4:
+			if err := c.histogramOrExemplar(&f, &lost); err != nil {
+				return err
+			}
+		default:
+			c.res.Unknown++
+		}
+		at = after
+	}
+	if c.isBad {
+		c.count(c.bad, lost, 0)
+	} else if len(c.points) == 0 {
+		c.res.Empty++
+	}
+	return nil
+}
+
+func (c *Confiner) histogramOrExemplar(f *field, lost *int) error {
+	fields, kind, keep, why := exemplarFields, byte(tagExemplar), c.p.rules.Exemplars, Exemplar
+	if f.number == 4 {
+		fields, kind, keep, why = histogramFields, tagHistogram, c.p.rules.Histograms, NativeHistogram
+	}
+	w, err := walk(c.src, f.start, f.end, fields)
+	if err != nil {
+		return err
+	}
+	c.res.Unknown += w.unknown
+	switch {
+	case !keep:
+		c.count(why, 1, w.timestamp)
+	case c.isBad:
+		if f.number == 4 {
+			*lost++
+		}
+	case f.number == 3 && !w.text: // an exemplar's labels are no part of the series: it is lost alone
+		c.count(Exemplar, 1, w.timestamp)
+	case f.number == 3 && (w.timestamp < c.minT || w.timestamp > c.maxT):
+		c.count(Exemplar, 1, w.timestamp)
+	case f.number == 3 || c.inWindow(w.timestamp):
+		c.points = append(c.points, point{start: f.start, end: f.end, kind: kind})
+	}
+	return nil
+}
+
+// inWindow books the point at ts as dropped if it lies outside the window.
+func (c *Confiner) inWindow(ts int64) bool {
+	switch {
+	case ts < c.minT:
+		c.count(TooOld, 1, ts)
+	case ts > c.maxT:
+		c.count(TooNew, 1, ts)
+	default:
+		return true
+	}
+	return false
+}
+
+// sample reads the Sample in src[at:end); canonical reports that it has the shape that emit writes.
+func (c *Confiner) sample(at, end int) (value uint64, ts int64, canonical bool, err error) {
+	s := c.src
+	p := at
+	if end-p >= 9 && s[p] == 0x09 {
+		value = binary.LittleEndian.Uint64(s[p+1:])
+		p += 9
+	}
+	if p == end {
+		return value, 0, true, nil
+	}
+	if s[p] == 0x10 {
+		if t, q := uvarint(s, p+1, end); q == end {
+			return value, int64(t), t != 0 && q-p-1 == uvarintLen64(t), nil
+		}
+	}
+	value, ts = 0, 0
+	for at < end {
+		f, after, err := next(s, at, end)
+		if err != nil {
+			return 0, 0, false, err
+		}
+		switch f.number {
+		case 1:
+			if err := f.want(wireFixed64); err != nil {
+				return 0, 0, false, err
+			}
+			value = binary.LittleEndian.Uint64(s[f.start:])
+		case 2:
+			if err := f.want(wireVarint); err != nil {
+				return 0, 0, false, err
+			}
+			ts = int64(f.num)
+		default:
+			c.res.Unknown++
+		}
+		at = after
+	}
+	return value, ts, false, nil
+}
+
+func uvarintLen64(v uint64) int {
+	n := 1
+	for ; v >= 0x80; v >>= 7 {
+		n++
+	}
+	return n
+}
+
+// keepSample adds the sample field src[start:end), whose payload begins at body, to the points; canonical neighbours make one
+// run.
+func (c *Confiner) keepSample(start, end, body int, canonical bool) {
+	if n := len(c.points); canonical && n > 0 && c.points[n-1].copied && c.points[n-1].end == start {
+		c.points[n-1].end = end
+		return
+	}
+	if canonical {
+		c.points = append(c.points, point{start: start, end: end, kind: tagSample, copied: true})
+		return
+	}
+	c.points = append(c.points, point{start: body, end: end, kind: tagSample})
+}
+
+// samples is the number of samples in the point, of kind tagSample.
+func (p *point) samples(src []byte) int {
+	if !p.copied {
+		return 1
+	}
+	n := 0
+	for at := p.start; at < p.end; n++ {
+		at += 2 + int(src[at+1]) // canonical samples have at most 20 bytes
+	}
+	return n
+}
+
+// emit appends the series in hand, with the labels of tenant, to dst.
+func (c *Confiner) emit(tenant int) {
+	t := &c.p.tenants[tenant]
+	size := c.labelsSize(t)
+	for i := range c.points {
+		size += c.pointSize(&c.points[i])
+	}
+	c.dst = appendTagged(c.dst, tagLabel, size)
+	c.emitLabels(t)
+	for i := range c.points {
+		c.emitPoint(&c.points[i], tenant)
+	}
+	c.res.Series++
+}
+
+func (c *Confiner) labelsSize(t *tenantFields) int {
+	size := t.size
+	if c.whole && c.hits == 0 {
+		return size + c.labelsEnd - c.labelsStart
+	}
+	for i := range c.cur {
+		l := &c.cur[i]
+		if l.hit && t.fields[l.rank] != nil {
+			continue
+		}
+		if c.whole {
+			size += l.end - l.start
+			continue
+		}
+		n := labelBody(l)
+		size += 1 + uvarintLen(n) + n
+	}
+	return size
+}
+
+// labelBody is the length of l's canonical payload.
+func labelBody(l *label) int {
+	name, value := l.nameEnd-l.name, l.valueEnd-l.value
+	return 1 + uvarintLen(name) + name + 1 + uvarintLen(value) + value
+}
+
+// emitLabels appends the labels of the series and those of t, merged by name; a client's label of an enforced name is cut.
+func (c *Confiner) emitLabels(t *tenantFields) {
+	i := 0
+	for e, f := range t.fields {
+		if f == nil {
+			continue
+		}
+		from := i
+		for i < len(c.cur) && (int(c.cur[i].rank) < e || int(c.cur[i].rank) == e && !c.cur[i].hit) {
+			i++
+		}
+		c.copyLabels(from, i)
+		c.dst = append(c.dst, f...)
+		if i < len(c.cur) && c.cur[i].hit && int(c.cur[i].rank) == e {
+			i++
+		}
+	}
+	c.copyLabels(i, len(c.cur))
+}
+
+func (c *Confiner) copyLabels(from, to int) {
+	if from == to {
+		return
+	}
+	if c.whole {
+		c.dst = append(c.dst, c.src[c.cur[from].start:c.cur[to-1].end]...)
+		return
+	}
+	for i := from; i < to; i++ {
+		l := &c.cur[i]
+		c.dst = appendLabel(c.dst, c.src[l.name:l.nameEnd], c.src[l.value:l.valueEnd])
+	}
+}
+
+// pointSize is the number of bytes that emitPoint appends for pt.
+func (c *Confiner) pointSize(pt *point) int {
+	switch {
+	case pt.copied:
+		return pt.end - pt.start
+	case pt.kind == tagSample:
+		n := sampleBody(c.point(pt))
+		return 2 + n
+	default:
+		n := knownSize(c.src, pt.start, pt.end, fieldsOf(pt.kind))
+		return 1 + uvarintLen(n) + n
+	}
+}
+
+// point reads back a sample that judge has already accepted.
+func (c *Confiner) point(pt *point) (value uint64, ts int64) {
+	unknown := c.res.Unknown
+	value, ts, _, _ = c.sample(pt.start, pt.end)
+	c.res.Unknown = unknown // counted when it was judged
+	return value, ts
+}
+
+func sampleBody(value uint64, ts int64) int {
+	n := 0
+	if value != 0 {
+		n += 9
+	}
+	if ts != 0 {
+		n += 1 + uvarintLen64(uint64(ts))
+	}
+	return n
+}
+
+func (c *Confiner) emitPoint(pt *point, tenant int) {
+	switch pt.kind {
+	case tagSample:
+		n := 1
+		if pt.copied {
+			n = pt.samples(c.src)
+			c.dst = append(c.dst, c.src[pt.start:pt.end]...)
+		} else {
+			value, ts := c.point(pt)
+			c.dst = append(c.dst, tagSample, byte(sampleBody(value, ts)))
+			if value != 0 {
+				c.dst = binary.LittleEndian.AppendUint64(append(c.dst, 0x09), value)
+			}
+			if ts != 0 {
+				c.dst = binary.AppendUvarint(append(c.dst, 0x10), uint64(ts))
+			}
+		}
+		c.res.Samples += n
+		c.res.Tenants[tenant] += n
+	default:
+		c.dst = appendTagged(c.dst, pt.kind, knownSize(c.src, pt.start, pt.end, fieldsOf(pt.kind)))
+		c.dst = appendKnown(c.dst, c.src, pt.start, pt.end, fieldsOf(pt.kind))
+		if pt.kind == tagExemplar {
+			c.res.Exemplars++
+			return
+		}
+		c.res.Histograms++
+		c.res.Tenants[tenant]++
+	}
+}
+
+// fieldsOf is the schema of a point that is no float sample.
+func fieldsOf(kind byte) schema {
+	if kind == tagExemplar {
+		return exemplarFields
+	}
+	return histogramFields
+}

@@ -1,0 +1,215 @@
+package remotewrite
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/prometheus/prometheus/prompb"
+)
+
+// reference does the whole job of Confine on decoded structs, in the plainest way. It shares nothing with the code under test
+// but the policy's inputs.
+type reference struct {
+	label      string
+	mode       Mode
+	rules      Rules
+	tenants    []TenantLabels
+	minT, maxT int64
+}
+
+type refResult struct {
+	req        prompb.WriteRequest
+	dropped    map[Reason]int
+	series     int
+	samples    int
+	histograms int
+	exemplars  int
+	foreign    bool
+}
+
+func (r *reference) confine(in prompb.WriteRequest) refResult {
+	res := refResult{dropped: map[Reason]int{}}
+	drop := func(why Reason, n int) {
+		if n > 0 {
+			res.dropped[why] += n
+		}
+	}
+	drop(Metadata, len(in.Metadata))
+	for _, ts := range in.Timeseries {
+		out := prompb.TimeSeries{}
+		why, bad := r.seriesProblem(ts.Labels)
+		lost := 0
+		for _, s := range ts.Samples {
+			switch {
+			case bad:
+				lost++
+			case s.Timestamp < r.minT:
+				drop(TooOld, 1)
+			case s.Timestamp > r.maxT:
+				drop(TooNew, 1)
+			default:
+				out.Samples = append(out.Samples, prompb.Sample{Value: s.Value, Timestamp: s.Timestamp})
+			}
+		}
+		for _, h := range ts.Histograms {
+			switch {
+			case !r.rules.Histograms:
+				drop(NativeHistogram, 1)
+			case bad:
+				lost++
+			case h.Timestamp < r.minT:
+				drop(TooOld, 1)
+			case h.Timestamp > r.maxT:
+				drop(TooNew, 1)
+			default:
+				out.Histograms = append(out.Histograms, cleanHistogram(h))
+			}
+		}
+		for _, e := range ts.Exemplars {
+			switch {
+			case !r.rules.Exemplars:
+				drop(Exemplar, 1)
+			case bad:
+			case !exemplarText(e) || e.Timestamp < r.minT || e.Timestamp > r.maxT:
+				drop(Exemplar, 1)
+			default:
+				out.Exemplars = append(out.Exemplars, cleanExemplar(e))
+			}
+		}
+		drop(why, lost)
+		if bad {
+			continue
+		}
+		tenant, sent := r.tenants[0], ""
+		for _, l := range ts.Labels {
+			if l.Name == r.label && l.Value != "" {
+				sent = l.Value
+			}
+		}
+		switch {
+		case sent != "" && r.mode == Reject:
+			res.foreign = true
+		case sent != "" && r.mode == Allow:
+			i := slices.IndexFunc(r.tenants, func(t TenantLabels) bool { return t.Tenant == sent })
+			if i < 0 {
+				drop(ForeignTenant, len(out.Samples)+len(out.Histograms))
+				continue
+			}
+			tenant = r.tenants[i]
+		case sent == "" && len(r.tenants) > 1:
+			drop(NoTenant, len(out.Samples)+len(out.Histograms))
+			continue
+		}
+		if len(out.Samples)+len(out.Histograms)+len(out.Exemplars) == 0 {
+			continue
+		}
+		for _, l := range ts.Labels {
+			if l.Value != "" && !slices.ContainsFunc(tenant.Labels, func(e Label) bool { return e.Name == l.Name }) {
+				out.Labels = append(out.Labels, prompb.Label{Name: l.Name, Value: l.Value})
+			}
+		}
+		for _, e := range tenant.Labels {
+			out.Labels = append(out.Labels, prompb.Label{Name: e.Name, Value: e.Value})
+		}
+		slices.SortFunc(out.Labels, func(a, b prompb.Label) int { return strings.Compare(a.Name, b.Name) })
+		res.series++
+		res.samples += len(out.Samples)
+		res.histograms += len(out.Histograms)
+		res.exemplars += len(out.Exemplars)
+		res.req.Timeseries = append(res.req.Timeseries, out)
+	}
+	return res
+}
+
+// seriesProblem is the first problem in the order of the labels, then of the set.
+func (r *reference) seriesProblem(labels []prompb.Label) (Reason, bool) {
+	name, seen, twice, n := false, map[string]bool{}, false, 0
+	for _, l := range labels {
+		switch {
+		case len(l.Name) > r.rules.Limits.NameBytes || len(l.Value) > r.rules.Limits.ValueBytes:
+			return LabelTooLong, true
+		case !r.nameOK(l.Name, false):
+			return InvalidLabelName, true
+		case !utf8.ValidString(l.Value):
+			return InvalidUTF8, true
+		}
+		for _, p := range r.rules.Reserved {
+			if strings.HasPrefix(l.Name, p) {
+				return ReservedLabel, true
+			}
+		}
+		if l.Value == "" {
+			continue
+		}
+		if l.Name == "__name__" {
+			name = true
+			if !r.nameOK(l.Value, true) {
+				return InvalidMetricName, true
+			}
+		}
+		twice = twice || seen[l.Name]
+		seen[l.Name] = true
+		n++
+	}
+	switch {
+	case twice:
+		return DuplicateLabel, true
+	case n > r.rules.Limits.Labels:
+		return TooManyLabels, true
+	case !name:
+		return InvalidMetricName, true
+	}
+	return 0, false
+}
+
+func (r *reference) nameOK(s string, metric bool) bool {
+	if r.rules.UTF8Names {
+		return s != "" && utf8.ValidString(s)
+	}
+	for i, c := range s {
+		alpha := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || metric && c == ':'
+		if !alpha && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func exemplarText(e prompb.Exemplar) bool {
+	for _, l := range e.Labels {
+		if !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value) {
+			return false
+		}
+	}
+	return true
+}
+
+func cleanExemplar(e prompb.Exemplar) prompb.Exemplar {
+	out := prompb.Exemplar{Value: e.Value, Timestamp: e.Timestamp}
+	for _, l := range e.Labels {
+		out.Labels = append(out.Labels, prompb.Label{Name: l.Name, Value: l.Value})
+	}
+	return out
+}
+
+func cleanSpans(in []prompb.BucketSpan) (out []prompb.BucketSpan) {
+	for _, s := range in {
+		out = append(out, prompb.BucketSpan{Offset: s.Offset, Length: s.Length})
+	}
+	return out
+}
+
+func cleanHistogram(h prompb.Histogram) prompb.Histogram {
+	h.XXX_unrecognized = nil
+	h.NegativeSpans, h.PositiveSpans = cleanSpans(h.NegativeSpans), cleanSpans(h.PositiveSpans)
+	return h
+}
+
+// equal compares two requests by their canonical bytes, so that NaN equals itself.
+func equal(a, b prompb.WriteRequest) bool {
+	x, errX := a.Marshal()
+	y, errY := b.Marshal()
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
