@@ -1,0 +1,40 @@
+package auth
+
+import (
+	"testing"
+	"time"
+)
+
+func TestConfigCheck(t *testing.T) {
+	for _, tc := range []struct {
+		field string // the one that must be reported; empty: none
+		edit  func(*Config)
+	}{
+		{"", func(*Config) {}},
+		{"", func(c *Config) { c.CacheTTL = 0 }},
+		{"htpasswd_file", func(c *Config) { c.HtpasswdFile = "" }},
+		{"realm", func(c *Config) { c.Realm = "" }},
+		{"realm", func(c *Config) { c.Realm = `a"b` }},
+		{"realm", func(c *Config) { c.Realm = `a\b` }},
+		{"realm", func(c *Config) { c.Realm = "a\r\nX: y" }},
+		{"realm", func(c *Config) { c.Realm = "métriques" }},
+		{"cache_ttl", func(c *Config) { c.CacheTTL = -time.Second }},
+		{"cache_size", func(c *Config) { c.CacheSize = 0 }},
+		{"cache_size", func(c *Config) { c.CacheSize = maxCacheSize + 1 }},
+		{"max_hashing", func(c *Config) { c.MaxHashing = 0 }},
+	} {
+		c := Defaults()
+		c.HtpasswdFile = "htpasswd"
+		tc.edit(&c)
+		var got []string
+		c.Check(func(field, problem string) {
+			if problem == "" {
+				t.Errorf("%s: empty problem", field)
+			}
+			got = append(got, field)
+		})
+		if tc.field == "" && len(got) > 0 || tc.field != "" && (len(got) != 1 || got[0] != tc.field) {
+			t.Errorf("Check of %+v reports %q, want %q", c, got, tc.field)
+		}
+	}
+}
