@@ -1,0 +1,84 @@
+package listen
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+)
+
+// Defaults is the section as if it were empty.
+func Defaults() Config {
+	return Config{
+		HTTPSAddress:   ":8443",
+		AdminAddress:   "127.0.0.1:9091",
+		HeaderTimeout:  10 * time.Second,
+		BodyTimeout:    30 * time.Second,
+		IdleTimeout:    3 * time.Minute,
+		MaxHeaderBytes: 32 << 10,
+		MaxConnections: 10000,
+		ShutdownDelay:  5 * time.Second,
+		DrainTimeout:   30 * time.Second,
+	}
+}
+
+// Check calls bad for every field that cannot work, with the remedy.
+func (c *Config) Check(bad func(field, problem string)) {
+	type address struct{ field, value string }
+	addresses := []address{{"https_address", c.HTTPSAddress}, {"http_address", c.HTTPAddress}, {"admin_address", c.AdminAddress}}
+	for i, a := range addresses {
+		if a.value == "" && a.field == "http_address" {
+			continue
+		}
+		if p := addressProblem(a.value); p != "" {
+			bad(a.field, p)
+			continue
+		}
+		for _, b := range addresses[:i] {
+			if a.value == b.value && !anyPort(a.value) {
+				bad(a.field, fmt.Sprintf("%q is listen.%s already; use another port", a.value, b.field))
+			}
+		}
+	}
+	if c.PublicHTTPSPort < 0 || c.PublicHTTPSPort > 65535 {
+		bad("public_https_port", fmt.Sprintf("%d is no port; use the one that clients connect to, as 443, or leave it out", c.PublicHTTPSPort))
+	}
+	for _, d := range []struct {
+		field, example string
+		value          time.Duration
+	}{{"header_timeout", "10s", c.HeaderTimeout}, {"body_timeout", "30s", c.BodyTimeout}, {"idle_timeout", "3m", c.IdleTimeout}, {"drain_timeout", "30s", c.DrainTimeout}} {
+		if d.value <= 0 {
+			bad(d.field, fmt.Sprintf("%v cannot work, and there is no unlimited; use a time as %s", d.value, d.example))
+		}
+	}
+	if c.ShutdownDelay < 0 {
+		bad("shutdown_delay", fmt.Sprintf("%v is negative; use 0s or a time as 5s", c.ShutdownDelay))
+	}
+	if c.MaxHeaderBytes < 4<<10 || c.MaxHeaderBytes > 1<<20 {
+		bad("max_header_bytes", fmt.Sprintf("%d bytes cannot work; use a size from 4KiB to 1MiB, as 32KiB", c.MaxHeaderBytes))
+	}
+	if c.MaxConnections < 1 {
+		bad("max_connections", fmt.Sprintf("%d lets nobody in; use a number as 10000, below the process's limit of open files", c.MaxConnections))
+	}
+}
+
+// addressProblem says why a cannot be listened on, or nothing.
+func addressProblem(a string) string {
+	host, port, err := net.SplitHostPort(a)
+	if err != nil {
+		return fmt.Sprintf("%q is no address; write host:port, or :port for every interface", a)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || strconv.FormatUint(n, 10) != port {
+		return fmt.Sprintf("%q is no port; use a number up to 65535", port)
+	}
+	if host != "" && host != "localhost" && net.ParseIP(host) == nil {
+		return fmt.Sprintf("%q is no address of this machine; write an IP address, or leave it out for every interface", host)
+	}
+	return ""
+}
+
+// anyPort reports whether the system chooses the port.
+func anyPort(a string) bool {
+	_, port, _ := net.SplitHostPort(a)
+	return port == "0"
+}

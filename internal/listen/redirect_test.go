@@ -1,0 +1,72 @@
+package listen
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestRedirect(t *testing.T) {
+	for _, tc := range []struct {
+		name, method, target, host string
+		port                       int
+		header                     http.Header
+		status                     int
+		location                   string
+	}{
+		{name: "plain", method: "GET", target: "/a/b?c=d", host: "gw.example", status: 308, location: "https://gw.example/a/b?c=d"},
+		{name: "head", method: "HEAD", target: "/", host: "gw.example", status: 308, location: "https://gw.example/"},
+		{name: "port is dropped", method: "GET", target: "/", host: "gw.example:80", status: 308, location: "https://gw.example/"},
+		{name: "443", method: "GET", target: "/", host: "gw.example", port: 443, status: 308, location: "https://gw.example/"},
+		{name: "public port", method: "GET", target: "/", host: "gw.example:8080", port: 8443, status: 308, location: "https://gw.example:8443/"},
+		{name: "IPv4", method: "GET", target: "/", host: "10.0.0.1:80", status: 308, location: "https://10.0.0.1/"},
+		{name: "IPv6", method: "GET", target: "/", host: "[::1]:80", port: 8443, status: 308, location: "https://[::1]:8443/"},
+		{name: "IPv6 without port", method: "GET", target: "/", host: "[::1]", status: 308, location: "https://[::1]/"},
+		{name: "encoded path stays encoded", method: "GET", target: "/a%2Fb%0d%0aX: y", host: "gw.example", status: 308, location: "https://gw.example/a%2Fb%0d%0aX:%20y"},
+		{name: "path of slashes", method: "GET", target: "//evil.example/", host: "gw.example", status: 308, location: "https://gw.example//evil.example/"},
+		{name: "post", method: "POST", target: "/", host: "gw.example", status: 403},
+		{name: "put", method: "PUT", target: "/", host: "gw.example", status: 403},
+		{name: "basic auth", method: "GET", target: "/s3cret", host: "gw.example", header: http.Header{"Authorization": {"Basic s3cret"}}, status: 403},
+		{name: "proxy auth", method: "GET", target: "/", host: "gw.example", header: http.Header{"Proxy-Authorization": {"Basic s3cret"}}, status: 403},
+		{name: "cookie", method: "GET", target: "/", host: "gw.example", header: http.Header{"Cookie": {"a=s3cret"}}, status: 403},
+		{name: "no host", method: "GET", target: "/", host: "", status: 400},
+		{name: "host with user", method: "GET", target: "/", host: "gw.example@evil.example", status: 400},
+		{name: "host with path", method: "GET", target: "/", host: "evil.example/x", status: 400},
+		{name: "long host", method: "GET", target: "/", host: strings.Repeat("a", 254), status: 400},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := Defaults()
+			cfg.PublicHTTPSPort = tc.port
+			h := New(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Redirect()
+			r := httptest.NewRequest(tc.method, "/", nil)
+			u, err := r.URL.Parse(strings.ReplaceAll(tc.target, " ", "%20"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(tc.target, "//") {
+				u.Host, u.Path = "", tc.target
+			}
+			r.URL, r.Host = u, tc.host
+			for name, values := range tc.header {
+				r.Header[name] = values
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != tc.status || w.Header().Get("Location") != tc.location {
+				t.Errorf("got %d %q, want %d %q", w.Code, w.Header().Get("Location"), tc.status, tc.location)
+			}
+			if tc.status == 403 && w.Body.String() != "use https\n" {
+				t.Errorf("body %q", w.Body)
+			}
+			for name, values := range w.Header() {
+				if strings.Contains(strings.Join(values, ""), "s3cret") {
+					t.Errorf("%s repeats the credential", name)
+				}
+			}
+		})
+	}
+}
