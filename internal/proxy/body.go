@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"m3gateway/internal/buf"
+)
+
+var (
+	errBodyClosed = errors.New("proxy: request body read after Close")
+	errBodyGone   = errors.New("proxy: request body opened after its buffer was released")
+	// ErrAnswerTooLarge is the read error of an answer that is longer than Request.MaxAnswer.
+	ErrAnswerTooLarge = errors.New("the upstream's answer is larger than allowed")
+)
+
+// payload owns a request's buffer and lends it to every attempt. The buffer is released once, when Do and the last reader
+// have let go: the transport may still read after RoundTrip has returned, and says by Close when it no longer does.
+type payload struct {
+	mu   sync.Mutex
+	buf  *buf.Buffer // nil: an empty body
+	refs int         // guarded by mu; Do's own, and one for each reader not yet closed
+}
+
+// newPayload takes b over; the caller holds the first reference and ends it with drop.
+func newPayload(b *buf.Buffer) *payload {
+	return &payload{buf: b, refs: 1}
+}
+
+func (p *payload) size() int {
+	if p.buf == nil {
+		return 0
+	}
+	return len(p.buf.B)
+}
+
+// open lends the bytes to one reader, from their start. It is a Request.GetBody.
+func (p *payload) open() (io.ReadCloser, error) {
+	if p.size() == 0 {
+		return http.NoBody, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refs == 0 {
+		return nil, errBodyGone
+	}
+	p.refs++
+	return &payloadReader{payload: p, rest: p.buf.B}, nil
+}
+
+func (p *payload) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refs--
+	if p.refs == 0 && p.buf != nil {
+		p.buf.Release()
+	}
+}
+
+// payloadReader is one attempt's request body. Close waits for a Read under way, so that no byte is read afterwards.
+type payloadReader struct {
+	mu      sync.Mutex
+	payload *payload // nil once closed
+	rest    []byte
+}
+
+func (r *payloadReader) Read(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.payload == nil {
+		return 0, errBodyClosed
+	}
+	if len(r.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func (r *payloadReader) Close() error {
+	r.mu.Lock()
+	p := r.payload
+	r.payload, r.rest = nil, nil
+	r.mu.Unlock()
+	if p != nil {
+		p.drop()
+	}
+	return nil
+}
+
+// answerBody is the body of an answer. It keeps the attempt's context alive until Close, and names what breaks it off.
+type answerBody struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc // the attempt's
+	fail   func(error) *Error      // names an error of the attempt
+	max    int64                   // 0: no limit
+	read   int64                   // never more than max+1
+	once   sync.Once
+	done   func()
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	if b.max > 0 {
+		if b.read > b.max {
+			return 0, ErrAnswerTooLarge
+		}
+		if room := b.max - b.read + 1; int64(len(p)) > room {
+			p = p[:room]
+		}
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	if b.max > 0 && b.read > b.max {
+		return n - 1, ErrAnswerTooLarge
+	}
+	if err != nil && err != io.EOF {
+		return n, b.fail(err)
+	}
+	return n, err
+}
+
+func (b *answerBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.once.Do(b.done)
+	return err
+}
+
+// discard reads a short rest, so that the connection can be used again, and closes.
+func (b *answerBody) discard() {
+	const most, longest = 64 << 10, 250 * time.Millisecond
+	timer := time.AfterFunc(longest, func() { b.cancel(nil) })
+	defer timer.Stop()
+	_, _ = io.CopyN(io.Discard, b.ReadCloser, most) // the answer is thrown away, and so is what breaks it off
+	_ = b.Close()
+}
