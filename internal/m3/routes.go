@@ -1,0 +1,58 @@
+package m3
+
+import (
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// Defaults is the Config of an m3coordinator whose raw namespace is "default".
+func Defaults() Config {
+	return Config{Kind: KindM3, Namespace: "default"}
+}
+
+// Check reports each problem of c: field is the yaml path inside the section, problem says what is wrong and how to mend it.
+func (c *Config) Check(bad func(field, problem string)) {
+	switch c.Kind {
+	case KindM3:
+		if c.Namespace == "" {
+			bad("namespace", `is empty; name the unaggregated namespace, as in "default"`)
+		}
+	case KindPrometheus:
+	default:
+		bad("kind", strconv.Quote(string(c.Kind))+" is not a kind of store; write m3 or prometheus")
+	}
+}
+
+// Paths are the routes that the gateway uses on a store of one kind. No other route is ever requested, but for ReadyPath.
+type Paths struct {
+	Write, RemoteRead, Query, QueryRange, Series, Labels string
+}
+
+// PathsOf gives the routes of a store of kind k.
+func PathsOf(k Kind) Paths {
+	p := Paths{
+		Write:      "/api/v1/prom/remote/write",
+		RemoteRead: "/api/v1/prom/remote/read",
+		Query:      "/api/v1/query",
+		QueryRange: "/api/v1/query_range",
+		Series:     "/api/v1/series",
+		Labels:     "/api/v1/labels",
+	}
+	if k == KindPrometheus {
+		p.Write, p.RemoteRead = "/api/v1/write", "/api/v1/read"
+	}
+	return p
+}
+
+// LabelValues is the escaped path of the values of label name.
+func (p Paths) LabelValues(name string) string {
+	return "/api/v1/label/" + url.PathEscape(name) + "/values"
+}
+
+// TimeoutParam writes d as the value of the query parameter timeout: whole seconds with a unit, which stores of both
+// kinds read, between 1s and M3's maximum of 10m.
+func TimeoutParam(d time.Duration) string {
+	d = min(max(d, time.Second), 10*time.Minute)
+	return strconv.FormatInt(int64(d/time.Second), 10) + "s"
+}
