@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"fmt"
+	"time"
+
+	"m3gateway/internal/auth"
+	"m3gateway/internal/limits"
+	"m3gateway/internal/m3"
+	"m3gateway/internal/proxy"
+	"m3gateway/internal/query"
+	"m3gateway/internal/remotewrite"
+	"m3gateway/internal/tenant"
+)
+
+// Parts are what one state of the gateway is built from.
+type Parts struct {
+	Users  *auth.Users
+	Table  *tenant.Table
+	Limits limits.Config
+	Store  m3.Config
+	Pool   *proxy.Pool
+	Realm  string
+	// ReadTimeout is the longest that a client may ask a query to take.
+	ReadTimeout time.Duration
+}
+
+// State is everything that a request is judged by: immutable, built whole at each load of the configuration, and swapped by
+// Handler.Use, so that no request sees half of a change.
+type State struct {
+	Parts
+	paths    m3.Paths
+	confiner *query.Confiner
+	lanes    map[string]*lane // by user
+}
+
+// lane is what one user may do, or one user narrowed to one of its tenants.
+type lane struct {
+	grant    tenant.Grant
+	scope    query.Scope
+	restrict [2]string // the store's own lock on reads: header name and value; empty: none
+	// write is nil where the user may not write or must name a tenant first.
+	write    *remotewrite.Policy
+	counters []*tenantCounters // of the policy's tenants, in its order
+	affinity string
+	// narrow holds the lanes of single tenants, for users of several.
+	narrow map[string]*lane
+}
+
+// labelLimits bound a series so that no batch is refused as a whole: M3 loses a batch over one name or value of 65,536 bytes.
+var labelLimits = remotewrite.Limits{NameBytes: 1024, ValueBytes: 32 << 10, Labels: 512}
+
+// rules is what the store of kind k demands of a series. M3 stores names outside the classic characters but answers no query
+// that meets them, for as long as they are kept; it cuts __m3 labels off in aggregated namespaces, so that two series become one.
+func rules(k m3.Kind) remotewrite.Rules {
+	if k == m3.KindPrometheus {
+		return remotewrite.Rules{Limits: labelLimits, UTF8Names: true, Histograms: true, Exemplars: true}
+	}
+	return remotewrite.Rules{Limits: labelLimits, Reserved: []string{"__m3", "__rollup__", "__option_id_scheme__"}}
+}
+
+func dialect(k m3.Kind) query.Dialect {
+	if k == m3.KindPrometheus {
+		return query.PromQL3
+	}
+	return query.PromQL231
+}
+
+// Build makes the state of parts. One user or tenant that cannot be built fails the whole.
+func (h *Handler) Build(parts Parts) (*State, error) {
+	s := &State{
+		Parts:    parts,
+		paths:    m3.PathsOf(parts.Store.Kind),
+		confiner: query.New(dialect(parts.Store.Kind), query.DefaultLimits()),
+		lanes:    map[string]*lane{},
+	}
+	for _, g := range parts.Table.Grants() {
+		l, err := h.lane(s, g)
+		if err != nil {
+			return nil, fmt.Errorf("user %q: %w", g.User, err)
+		}
+		if len(g.Tenants) > 1 {
+			l.narrow = map[string]*lane{}
+			for _, name := range g.Tenants {
+				one, _ := g.Narrow(name)
+				if l.narrow[name], err = h.lane(s, one); err != nil {
+					return nil, fmt.Errorf("user %q: %w", g.User, err)
+				}
+			}
+		}
+		s.lanes[g.User] = l
+	}
+	return s, nil
+}
+
+func (h *Handler) lane(s *State, g tenant.Grant) (*lane, error) {
+	l := readLane(s, g)
+	mode := map[tenant.ClientLabel]remotewrite.Mode{
+		tenant.Override: remotewrite.Override, tenant.Reject: remotewrite.Reject, tenant.Allow: remotewrite.Allow,
+	}[s.Table.ClientLabel()]
+	if !g.Write || g.All || len(g.Tenants) > 1 && mode != remotewrite.Allow {
+		return l, nil
+	}
+	var enforced []remotewrite.TenantLabels
+	for _, name := range g.Tenants {
+		t := remotewrite.TenantLabels{Tenant: name}
+		for _, e := range s.Table.Enforced(name) {
+			t.Labels = append(t.Labels, remotewrite.Label(e))
+		}
+		enforced = append(enforced, t)
+		l.counters = append(l.counters, h.metrics.tenant(name))
+	}
+	// Aggregating coordinators must see every sample of a series, so a tenant's writes keep to one member while it is well.
+	l.affinity = g.Tenants[0]
+	var err error
+	l.write, err = remotewrite.NewPolicy(s.Table.LabelName(), mode, rules(s.Store.Kind), enforced)
+	return l, err
+}
+
+func readLane(s *State, g tenant.Grant) *lane {
+	l := &lane{grant: g, scope: query.Scope{Label: s.Table.LabelName(), Tenants: g.Tenants, All: g.All}}
+	if s.Store.Kind == m3.KindM3 && !g.All {
+		l.restrict[0], l.restrict[1] = m3.RestrictHeader(s.Table.LabelName(), g.Tenants)
+	}
+	return l
+}
+
+// laneOf is the lane of user, narrowed to the tenant that the values of the X-Tenant header name.
+func (s *State) laneOf(user string, named []string) (*lane, error) {
+	l, ok := s.lanes[user]
+	if !ok {
+		return nil, &refusal{status: 403, kind: "forbidden", text: "this user has no tenant"}
+	}
+	switch {
+	case len(named) == 0:
+		return l, nil
+	case len(named) > 1:
+		return nil, badRequest("X-Tenant must be sent once")
+	case len(l.grant.Tenants) == 1 && named[0] == l.grant.Tenants[0]:
+		return l, nil
+	case l.narrow[named[0]] != nil:
+		return l.narrow[named[0]], nil
+	}
+	if g, ok := l.grant.Narrow(named[0]); ok && l.grant.All {
+		return readLane(s, g), nil
+	}
+	return nil, &refusal{status: 403, kind: "forbidden", text: "X-Tenant names a tenant that this user does not have"}
+}

@@ -1,0 +1,80 @@
+package gateway
+
+import (
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"m3gateway/internal/limits"
+	"m3gateway/internal/remotewrite"
+)
+
+// metrics are the corridor's own. Tenants are a bounded label set: those of the configuration.
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	samples  *prometheus.CounterVec
+	dropped  *prometheus.CounterVec
+	unknown  prometheus.Counter
+	raw      prometheus.Counter
+
+	mu      sync.Mutex
+	tenants map[string]*tenantCounters
+}
+
+// tenantCounters are the counters of one tenant, looked up once for each load of the configuration.
+type tenantCounters struct {
+	samples prometheus.Counter
+	dropped [remotewrite.Reasons]prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, b *limits.Budget) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "m3gateway_gateway_requests_total", Help: "Requests answered, by route and status code.",
+		}, []string{"route", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "m3gateway_gateway_request_seconds", Help: "Time from a request's header to the end of its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"route"}),
+		samples: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "m3gateway_gateway_samples_total", Help: "Samples and native histograms that the store has acknowledged.",
+		}, []string{"tenant"}),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "m3gateway_gateway_dropped_samples_total", Help: "Samples, histograms, exemplars and metadata not forwarded, by reason.",
+		}, []string{"tenant", "reason"}),
+		unknown: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "m3gateway_gateway_unknown_fields_total", Help: "Protobuf fields outside the protocol that were left out.",
+		}),
+		raw: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "m3gateway_gateway_stored_not_aggregated_total", Help: "Writes that the store took raw while its downsampler refused samples as too late.",
+		}),
+		tenants: map[string]*tenantCounters{},
+	}
+	free := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "m3gateway_gateway_inflight_bytes_left", Help: "Bytes of limits.inflight_bytes not in use.",
+	}, func() float64 { return float64(b.Left()) })
+	reg.MustRegister(m.requests, m.seconds, m.samples, m.dropped, m.unknown, m.raw, free)
+	return m
+}
+
+// tenant gives the counters of a tenant; they carry over from one load of the configuration to the next.
+func (m *metrics) tenant(name string) *tenantCounters {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c, ok := m.tenants[name]; ok {
+		return c
+	}
+	c := &tenantCounters{samples: m.samples.WithLabelValues(name)}
+	for i := range c.dropped {
+		c.dropped[i] = m.dropped.WithLabelValues(name, remotewrite.Reason(i).String())
+	}
+	m.tenants[name] = c
+	return c
+}
+
+func (m *metrics) answered(route string, status int, seconds float64) {
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	m.seconds.WithLabelValues(route).Observe(seconds)
+}

@@ -1,0 +1,255 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"m3gateway/internal/auth"
+	"m3gateway/internal/buf"
+	"m3gateway/internal/limits"
+	"m3gateway/internal/remotewrite"
+)
+
+// Config is what a Handler is made of, for good; what a reload changes is in State.
+type Config struct {
+	Verifier *auth.Verifier
+	Budget   *limits.Budget
+	Buffers  *buf.Pool
+	Log      *slog.Logger
+	// Access writes a line for each request.
+	Access bool
+	Now    func() time.Time
+}
+
+// Handler answers clients. It needs a State (Use) before its first request.
+type Handler struct {
+	Config
+	bufs      *buf.Pool
+	metrics   *metrics
+	state     atomic.Pointer[State]
+	confiners sync.Pool
+	mux       *chi.Mux
+}
+
+// New is a Handler whose metrics are in reg.
+func New(cfg Config, reg prometheus.Registerer) *Handler {
+	h := &Handler{Config: cfg, bufs: cfg.Buffers, metrics: newMetrics(reg, cfg.Budget), mux: chi.NewMux()}
+	h.confiners.New = func() any { return new(remotewrite.Confiner) }
+	h.routes()
+	return h
+}
+
+// Use makes s the state of every request that begins from now on.
+func (h *Handler) Use(s *State) { h.state.Store(s) }
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+
+// routes is the allow-list: exact decoded paths and methods, and nothing else reaches the store.
+func (h *Handler) routes() {
+	get, post := http.MethodGet, http.MethodPost
+	write := func(path string) { h.route("write", path, h.write, post) }
+	write("/api/v1/prom/remote/write") // M3's path, Prometheus' and Mimir's: clients keep theirs when they move
+	write("/api/v1/write")
+	write("/api/v1/push")
+	for _, prefix := range []string{"", "/prometheus"} {
+		h.route("query", prefix+"/api/v1/query", h.query, get, post)
+		h.route("query_range", prefix+"/api/v1/query_range", h.queryRange, get, post)
+		h.route("series", prefix+"/api/v1/series", h.series, get, post)
+		h.route("labels", prefix+"/api/v1/labels", h.labels, get, post)
+		h.route("label_values", prefix+"/api/v1/label/{name}/values", h.labelValues, get)
+		h.route("remote_read", prefix+"/api/v1/prom/remote/read", h.remoteRead, post)
+		h.route("remote_read", prefix+"/api/v1/read", h.remoteRead, post)
+	}
+	h.mux.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		h.serve(w, r, "none", func(http.ResponseWriter, *http.Request, *exchange) error {
+			return &refusal{status: http.StatusNotFound, kind: "not_found", text: "no such route"}
+		})
+	})
+}
+
+// handlerFunc does the work of a route for a known lane.
+type handlerFunc func(http.ResponseWriter, *http.Request, *exchange) error
+
+// route answers path with f for the given methods, behind authentication.
+func (h *Handler) route(name, path string, f handlerFunc, methods ...string) {
+	allow := ""
+	for _, m := range methods {
+		if allow != "" {
+			allow += ", "
+		}
+		allow += m
+	}
+	h.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		h.serve(w, r, name, func(w http.ResponseWriter, r *http.Request, x *exchange) error {
+			for _, m := range methods {
+				if r.Method == m {
+					if err := h.admit(r, x); err != nil {
+						return err
+					}
+					return f(w, r, x)
+				}
+			}
+			return &refusal{status: http.StatusMethodNotAllowed, kind: "bad_data", text: "this route takes " + allow, allow: allow}
+		})
+	})
+}
+
+// exchange is one request under way: its lane, and what the access log tells of it.
+type exchange struct {
+	state    *State
+	lane     *lane
+	now      time.Time
+	loan     loan
+	write    bool   // errors are plain text, as senders log them
+	user     string // verified
+	claimed  string // as sent, where it was denied
+	bytesIn  int
+	kept     int
+	dropped  int
+	upstream string
+	attempts int
+}
+
+// admit finds out who asks, and for which tenant.
+func (h *Handler) admit(r *http.Request, x *exchange) error {
+	user, password, ok := auth.BasicCredential(r.Header["Authorization"])
+	if !ok {
+		return auth.ErrDenied
+	}
+	if err := h.Verifier.Verify(r.Context(), x.state.Users, user, password, x.now); err != nil {
+		x.claimed = user
+		return err
+	}
+	x.user = user
+	var err error
+	x.lane, err = x.state.laneOf(user, r.Header["X-Tenant"])
+	return err
+}
+
+// serve runs f, answers what it returns, and counts and logs the request.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f handlerFunc) {
+	x := &exchange{state: h.state.Load(), now: h.Now(), loan: loan{budget: h.Budget}, write: route == "write"}
+	out := &answer{ResponseWriter: w}
+	defer x.loan.close()
+	err := f(out, r, x)
+	begun := out.status != 0
+	if err != nil && !begun {
+		h.refuse(out, r, x, err)
+	}
+	status := out.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	took := h.Now().Sub(x.now)
+	h.metrics.answered(route, status, took.Seconds())
+	if h.Access {
+		h.logAccess(r, x, route, status, out.bytes, took, err)
+	}
+	if err != nil && begun {
+		panic(http.ErrAbortHandler) // half an answer went out: the connection is cut, so that nobody takes it for whole
+	}
+}
+
+// refuse answers err.
+func (h *Handler) refuse(out *answer, r *http.Request, x *exchange, err error) {
+	ref := asRefusal(err)
+	if ref.status == statusClientGone {
+		out.status = statusClientGone
+		return
+	}
+	if ref.status >= 500 {
+		h.Log.Warn("request failed", "route", r.URL.Path, "user", x.user, "status", ref.status, "error", err)
+	}
+	head := out.Header()
+	if ref.status == http.StatusUnauthorized {
+		head.Set("WWW-Authenticate", `Basic realm=`+strconv.Quote(x.state.Realm)+`, charset="UTF-8"`)
+	}
+	if ref.retry > 0 {
+		head.Set("Retry-After", strconv.Itoa(ref.retry))
+	}
+	if ref.allow != "" {
+		head.Set("Allow", ref.allow)
+	}
+	head.Set("X-Content-Type-Options", "nosniff")
+	if x.write {
+		head.Set("Content-Type", "text/plain; charset=utf-8")
+		out.WriteHeader(ref.status)
+		_, _ = out.Write([]byte(ref.text + "\n"))
+		return
+	}
+	head.Set("Content-Type", "application/json")
+	out.WriteHeader(ref.status)
+	_ = json.NewEncoder(out).Encode(struct {
+		Status    string `json:"status"`
+		ErrorType string `json:"errorType"`
+		Error     string `json:"error"`
+	}{"error", ref.kind, ref.text})
+}
+
+// answer notes what was sent to the client.
+type answer struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (a *answer) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	n, err := a.ResponseWriter.Write(b)
+	a.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (h *Handler) logAccess(r *http.Request, x *exchange, route string, status int, bytes int64, took time.Duration, err error) {
+	client, _, _ := net.SplitHostPort(r.RemoteAddr)
+	attrs := []slog.Attr{
+		slog.String("route", route), slog.String("method", r.Method), slog.Int("status", status), slog.String("client", client),
+		slog.String("user", x.user), slog.Int64("bytes_out", bytes), slog.Float64("seconds", took.Seconds()),
+	}
+	if x.lane != nil {
+		g := &x.lane.grant
+		switch {
+		case g.All:
+			attrs = append(attrs, slog.String("tenant", "*"))
+		case len(g.Tenants) == 1:
+			attrs = append(attrs, slog.String("tenant", g.Tenants[0]))
+		default:
+			attrs = append(attrs, slog.Any("tenants", g.Tenants))
+		}
+	}
+	if x.claimed != "" {
+		attrs = append(attrs, slog.String("claimed_user", oneLine(x.claimed, 100)))
+	}
+	if x.write {
+		attrs = append(attrs, slog.Int("bytes_in", x.bytesIn), slog.Int("kept", x.kept), slog.Int("dropped", x.dropped))
+	}
+	if x.upstream != "" {
+		attrs = append(attrs, slog.String("upstream", x.upstream), slog.Int("attempts", x.attempts))
+	}
+	if err != nil && !errors.Is(err, auth.ErrDenied) {
+		attrs = append(attrs, slog.String("error", oneLine(asRefusal(err).text, 300)))
+	}
+	h.Log.LogAttrs(context.WithoutCancel(r.Context()), slog.LevelInfo, "request", attrs...)
+}

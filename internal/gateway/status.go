@@ -1,0 +1,261 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"m3gateway/internal/auth"
+	"m3gateway/internal/m3"
+	"m3gateway/internal/proxy"
+	"m3gateway/internal/query"
+	"m3gateway/internal/remotewrite"
+)
+
+// refusal is an answer that is no success.
+type refusal struct {
+	status int
+	kind   string // Prometheus' errorType
+	text   string // one line, under 1 KiB, fit for the client
+	retry  int    // Retry-After in seconds; 0: none
+	allow  string // the Allow header of 405
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func badRequest(format string, args ...any) *refusal {
+	return &refusal{status: http.StatusBadRequest, kind: "bad_data", text: fmt.Sprintf(format, args...)}
+}
+
+// retryAfter is what senders are told when the trouble is ours or the store's, in seconds: short, since the data waits in
+// the sender's memory, but long enough that a herd does not come back at once.
+const retryAfter = 5
+
+func unavailable(text string) *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, kind: "unavailable", text: text, retry: retryAfter}
+}
+
+func tooLarge(what string, limit int64, key string) *refusal {
+	return &refusal{status: http.StatusRequestEntityTooLarge, kind: "bad_data",
+		text: fmt.Sprintf("%s is over the limit of %d bytes; send smaller batches (queue_config.max_samples_per_send), or raise %s", what, limit, key)}
+}
+
+func unsupportedMedia(format string, args ...any) *refusal {
+	return &refusal{status: http.StatusUnsupportedMediaType, kind: "bad_data", text: fmt.Sprintf(format, args...)}
+}
+
+// errGone is a client that went away before its answer; nobody reads the status.
+var errGone = errors.New("the client went away")
+
+// statusClientGone is logged and counted for errGone; it is never sent.
+const statusClientGone = 499
+
+// asRefusal is the one place where what a room says becomes a status code. What the senders do with each on a write
+// (Prometheus; vmagent; OpenTelemetry Collector's prometheusremotewrite exporter):
+//
+//	400  drop the batch and log; the same: for what no retry can mend
+//	401  drop; vmagent retries. The password is wrong: an operator must act
+//	403  drop; vmagent retries. The user may not write, or not to this tenant
+//	404  drop; 405 drop: no sender that is set up rightly meets them
+//	413  drop; only where the request itself is too large, so that retrying can never help
+//	415  drop; a sender of protocol 2.0 falls back to 1.0
+//	429  drop unless retry_on_http_429; vmagent and the Collector retry. Never sent here: what we cannot take now is 503
+//	503  all retry, with back-off, no sooner than Retry-After: for whatever may pass, ours or the store's
+//
+// 408 is never sent: Prometheus drops the batch, though the fault is a slow network's.
+func asRefusal(err error) *refusal {
+	var (
+		known   *refusal
+		syntax  *remotewrite.SyntaxError
+		foreign *remotewrite.ForeignLabelError
+		asked   *query.Error
+		away    *proxy.Error
+	)
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, auth.ErrDenied):
+		return &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: "unknown user or wrong password"}
+	case errors.As(err, &syntax): // 400: the bytes will be the same next time
+		return badRequest("%v", syntax)
+	case errors.Is(err, remotewrite.ErrSnappy):
+		return badRequest("%v", err)
+	case errors.As(err, &foreign): // 400: the sender's relabelling must be mended
+		return badRequest("%v", foreign)
+	case errors.As(err, &asked):
+		return badRequest("%v", asked)
+	case errors.Is(err, errGone), errors.Is(err, context.Canceled):
+		return &refusal{status: statusClientGone, kind: "canceled", text: errGone.Error()}
+	case errors.As(err, &away): // 503: the store may be back soon, and nothing was acknowledged
+		if away.Kind == proxy.Canceled {
+			return &refusal{status: statusClientGone, kind: "canceled", text: errGone.Error()}
+		}
+		if away.Kind == proxy.Timeout {
+			return &refusal{status: http.StatusServiceUnavailable, kind: "timeout", text: "the store did not answer in time", retry: retryAfter}
+		}
+		return unavailable("the store cannot be reached")
+	case errors.Is(err, context.DeadlineExceeded):
+		return &refusal{status: http.StatusServiceUnavailable, kind: "timeout", text: "the request took too long", retry: retryAfter}
+	}
+	return unavailable("the gateway failed to handle the request; its log says why")
+}
+
+// writeVerdict maps the store's answer to a write that it did not accept.
+func writeVerdict(k m3.Kind, status int, body []byte) *refusal {
+	switch {
+	case status == http.StatusBadRequest: // the store judged the data; the same data will be judged alike
+		return badRequest("the store refused a part of the batch, the rest is stored: %s", storeText(k, body))
+	case status == http.StatusRequestEntityTooLarge:
+		return &refusal{status: status, kind: "bad_data", text: "the batch is larger than the store accepts; send smaller batches"}
+	case status >= 500 || status == http.StatusTooManyRequests: // 429 is dropped by default, so it becomes 503
+		return unavailable("the store failed to take the batch: " + storeText(k, body))
+	}
+	// Anything else (3xx, 401, 404, 405…) says that the gateway does not speak to the store it was set up for. An operator can
+	// mend that, so the sender keeps the data.
+	return unavailable(fmt.Sprintf("the upstream answered %d to a write; check upstream.kind and its URLs", status))
+}
+
+// readVerdict maps the store's answer to a read that is no success, to the status and errorType that Prometheus uses.
+func readVerdict(k m3.Kind, status int, body []byte) *refusal {
+	text := storeText(k, body)
+	switch status {
+	case http.StatusBadRequest:
+		if k == m3.KindM3 && m3Execution(body) {
+			return &refusal{status: http.StatusUnprocessableEntity, kind: "execution", text: text}
+		}
+		return badRequest("%s", text)
+	case http.StatusUnprocessableEntity:
+		return &refusal{status: status, kind: "execution", text: text}
+	case http.StatusGatewayTimeout:
+		return &refusal{status: http.StatusServiceUnavailable, kind: "timeout", text: text}
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		return &refusal{status: http.StatusServiceUnavailable, kind: errorType(k, body), text: text}
+	case http.StatusInternalServerError, http.StatusBadGateway:
+		return &refusal{status: http.StatusServiceUnavailable, kind: "unavailable", text: text}
+	}
+	return unavailable(fmt.Sprintf("the upstream answered %d to a read; check upstream.kind and its URLs", status))
+}
+
+// m3Execution tells M3's errors of running a query, which it answers with 400, from those of reading it.
+func m3Execution(body []byte) bool {
+	text := m3.CleanError(body)
+	return !strings.HasPrefix(text, "parse error") && !strings.HasPrefix(text, "invalid ")
+}
+
+// storeError is an error answer of the Prometheus API.
+type storeError struct {
+	ErrorType string `json:"errorType"`
+	Error     string `json:"error"`
+}
+
+// errorType is the store's errorType, if it is one of Prometheus' for 503.
+func errorType(k m3.Kind, body []byte) string {
+	var e storeError
+	if k == m3.KindPrometheus && json.Unmarshal(body, &e) == nil && (e.ErrorType == "timeout" || e.ErrorType == "canceled") {
+		return e.ErrorType
+	}
+	return "unavailable"
+}
+
+// storeText is the store's own words as far as they are fit for a client.
+func storeText(k m3.Kind, body []byte) string {
+	if k != m3.KindPrometheus {
+		return m3.CleanError(body)
+	}
+	// A Prometheus evaluates only the confined query and the confined batch, so its words name nothing else.
+	text := string(body)
+	var e storeError
+	if json.Unmarshal(body, &e) == nil && e.Error != "" {
+		text = e.Error
+	}
+	if text = oneLine(text, 400); text == "" {
+		return "the store gave no reason"
+	}
+	return text
+}
+
+// oneLine is s as printable text of one line and at most n bytes.
+func oneLine(s string, n int) string {
+	s = strings.ToValidUTF8(s, "?")
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s))
+	if len(s) > n {
+		s = strings.ToValidUTF8(s[:n], "") + "…"
+	}
+	return s
+}
+
+// dropped is the answer to a batch of which a part was refused: what was stored, how many samples were lost and why, with
+// one example for each reason, in one line under 1 KiB.
+func dropped(res *remotewrite.Result, w time.Duration, future time.Duration, now time.Time) *refusal {
+	var b strings.Builder
+	fmt.Fprintf(&b, "stored %d samples, dropped %d:", res.Samples+res.Histograms, res.Refused())
+	room := 1000
+	for i, n := range res.Dropped {
+		r := remotewrite.Reason(i)
+		if n == 0 || !r.Refused() {
+			continue
+		}
+		part := fmt.Sprintf(" %s %d", r, n)
+		ex := res.Examples[i]
+		text := fmt.Sprintf(" (%s, example %s", explain(r, w, future), oneLine(ex.Series, 120))
+		if r == remotewrite.TooOld || r == remotewrite.TooNew {
+			text += " at " + stamp(ex.Timestamp) + ", now " + stamp(now.UnixMilli())
+		}
+		text += ")"
+		if b.Len()+len(part)+len(text) < room {
+			part += text
+		}
+		if b.Len() > len("stored")+40 && strings.HasSuffix(b.String(), ")") {
+			b.WriteByte(',')
+		}
+		b.WriteString(part)
+	}
+	return badRequest("%s", b.String())
+}
+
+// stamp writes Unix milliseconds as a date if they are one.
+func stamp(ms int64) string {
+	if ms < 0 || ms > 253402300799999 {
+		return strconv.FormatInt(ms, 10) + "ms"
+	}
+	return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z")
+}
+
+// explain says what a reason means and how to mend it.
+func explain(r remotewrite.Reason, past, future time.Duration) string {
+	switch r {
+	case remotewrite.TooOld:
+		return fmt.Sprintf("older than %v", past)
+	case remotewrite.TooNew:
+		return fmt.Sprintf("more than %v ahead; check the clock", future)
+	case remotewrite.InvalidUTF8:
+		return "a label value is not UTF-8"
+	case remotewrite.InvalidLabelName:
+		return "label names are [a-zA-Z_][a-zA-Z0-9_]*"
+	case remotewrite.InvalidMetricName:
+		return "__name__ is missing or not [a-zA-Z_:][a-zA-Z0-9_:]*"
+	case remotewrite.DuplicateLabel:
+		return "a label name twice"
+	case remotewrite.LabelTooLong:
+		return fmt.Sprintf("names up to %d and values up to %d bytes", labelLimits.NameBytes, labelLimits.ValueBytes)
+	case remotewrite.TooManyLabels:
+		return fmt.Sprintf("up to %d labels", labelLimits.Labels)
+	case remotewrite.ReservedLabel:
+		return "the store keeps this label name for itself"
+	case remotewrite.ForeignTenant:
+		return "the tenant label names a tenant that is not this user's"
+	case remotewrite.NoTenant:
+		return "this user has several tenants; set the tenant label or send X-Tenant"
+	}
+	return r.String()
+}

@@ -1,0 +1,214 @@
+package gateway
+
+import (
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"m3gateway/internal/buf"
+	"m3gateway/internal/m3"
+	"m3gateway/internal/proxy"
+	"m3gateway/internal/remotewrite"
+)
+
+// maxVerdict is how much of a store's answer to a write is read: an error text.
+const maxVerdict = 16 << 10
+
+// write is POST of a remote-write batch. A success means that a store acknowledged every sample that was kept; a sender is
+// never told success for a sample that nobody holds.
+func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) error {
+	policy := x.lane.write
+	if policy == nil {
+		if len(x.lane.grant.Tenants) > 1 && x.lane.grant.Write {
+			return badRequest("this user has several tenants; name one with the X-Tenant header")
+		}
+		return &refusal{status: http.StatusForbidden, kind: "forbidden", text: "this user may not write"}
+	}
+	if err := writeMedia(r.Header); err != nil {
+		return err
+	}
+	lim := &x.state.Limits
+	body, err := h.readBody(r, lim.RequestBytes, "limits.request_bytes", &x.loan)
+	if err != nil {
+		return err
+	}
+	x.bytesIn = len(body.B)
+	out, res, err := h.confine(body, policy, x)
+	if err != nil {
+		return err
+	}
+	x.kept, x.dropped = res.Samples+res.Histograms, res.Refused()
+	h.countDropped(x, &res)
+	if res.Series > 0 {
+		if err := h.forward(r, x, out); err != nil {
+			return err
+		}
+	} else {
+		out.Release()
+	}
+	for i, n := range res.Tenants {
+		x.lane.counters[i].samples.Add(float64(n))
+	}
+	if res.Refused() > 0 {
+		win := lim.Window
+		return dropped(&res, win.Past, win.Future, x.now)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// writeMedia refuses what is not remote write 1.0 in a snappy block. An absent header is taken for the protocol's own, as
+// old senders leave it out.
+func writeMedia(head http.Header) error {
+	if v := head["Content-Encoding"]; len(v) > 1 || len(v) == 1 && !strings.EqualFold(v[0], "snappy") {
+		return unsupportedMedia("Content-Encoding must be snappy")
+	}
+	v := head["Content-Type"]
+	if len(v) == 0 {
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(v[0])
+	if len(v) > 1 || err != nil || media != "application/x-protobuf" {
+		return unsupportedMedia("Content-Type must be application/x-protobuf")
+	}
+	// 415 is how the specification lets a sender of 2.0 fall back to 1.0.
+	if proto, ok := params["proto"]; ok && proto != "prometheus.WriteRequest" {
+		return unsupportedMedia("only remote write 1.0 is supported; set protobuf_message: prometheus.WriteRequest")
+	}
+	return nil
+}
+
+// confine decodes body, which it releases, and returns the batch to be forwarded, encoded. The loan shrinks to that.
+func (h *Handler) confine(body *buf.Buffer, policy *remotewrite.Policy, x *exchange) (*buf.Buffer, remotewrite.Result, error) {
+	decoded, err := h.decode(body, x)
+	if err != nil {
+		return nil, remotewrite.Result{}, err
+	}
+	release := decoded.Release
+	defer func() { release() }()
+	bound, err := policy.Bound(decoded.B)
+	if err != nil {
+		return nil, remotewrite.Result{}, err
+	}
+	if err := x.loan.resize(int64(len(decoded.B) + bound)); err != nil {
+		return nil, remotewrite.Result{}, err
+	}
+	confined := h.bufs.Get(bound)
+	defer confined.Release()
+	c := h.confiners.Get().(*remotewrite.Confiner)
+	defer h.confiners.Put(c)
+	win := x.state.Limits.Window.At(x.now)
+	b, res, err := c.Confine(confined.B, decoded.B, policy, win.Min, win.Max)
+	if err != nil {
+		return nil, remotewrite.Result{}, err
+	}
+	confined.B = b
+	decoded.Release()
+	release = func() {}
+	if err := x.loan.resize(int64(len(b) + remotewrite.EncodedBound(len(b)))); err != nil {
+		return nil, remotewrite.Result{}, err
+	}
+	block := h.bufs.Get(remotewrite.EncodedBound(len(b)))
+	defer block.Release()
+	// The block's buffer is sized for the worst case; what waits for the store takes only what it needs.
+	enc := remotewrite.Encode(block.B, b)
+	out := h.bufs.Get(len(enc))
+	out.B = append(out.B, enc...)
+	return out, res, x.loan.resize(int64(len(enc)))
+}
+
+// decode undoes the snappy block in body and releases it.
+func (h *Handler) decode(body *buf.Buffer, x *exchange) (*buf.Buffer, error) {
+	defer body.Release()
+	n, err := remotewrite.DecodedLen(body.B)
+	if err != nil {
+		return nil, err
+	}
+	if limit := x.state.Limits.DecodedBytes; int64(n) > limit {
+		return nil, tooLarge("the decoded request", limit, "limits.decoded_bytes")
+	}
+	if err := x.loan.resize(int64(len(body.B) + n)); err != nil {
+		return nil, err
+	}
+	decoded := h.bufs.Get(n)
+	if decoded.B, err = remotewrite.Decode(decoded.B, body.B); err != nil {
+		decoded.Release()
+		return nil, err
+	}
+	return decoded, nil
+}
+
+// forward sends the batch out, which it gives away, and is nil only if the store acknowledged all of it.
+func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer) error {
+	again := out
+	if x.state.Store.Kind == m3.KindM3 {
+		// Kept for the second question that some answers of the downsampler call for.
+		again = h.bufs.Get(len(out.B))
+		again.B = append(again.B, out.B...)
+		defer func() {
+			if again != nil {
+				again.Release()
+			}
+		}()
+	}
+	status, text, err := h.send(r, x, out, nil)
+	if err != nil {
+		return err
+	}
+	if x.state.Store.Kind == m3.KindM3 {
+		if m3.RawAnswerNeeded(status, text) {
+			name, value := m3.RawOnlyHeader()
+			b := again
+			again = nil
+			if status, text, err = h.send(r, x, b, http.Header{name: {value}}); err != nil {
+				return err
+			}
+			if status/100 == 2 {
+				h.metrics.raw.Inc()
+			}
+		} else if m3.StoredNotAggregated(status, text) {
+			h.metrics.raw.Inc()
+			return nil
+		}
+	}
+	if status/100 != 2 {
+		return writeVerdict(x.state.Store.Kind, status, text)
+	}
+	return nil
+}
+
+// send makes one upstream write of b, which it gives away, and returns the store's status and the beginning of its text.
+func (h *Handler) send(r *http.Request, x *exchange, b *buf.Buffer, extra http.Header) (int, []byte, error) {
+	head := http.Header{
+		"Content-Type":                      {"application/x-protobuf"},
+		"Content-Encoding":                  {"snappy"},
+		"X-Prometheus-Remote-Write-Version": {"0.1.0"},
+	}
+	for name, v := range extra {
+		head[name] = v
+	}
+	ans, err := x.state.Pool.Do(r.Context(), &proxy.Request{
+		Method: http.MethodPost, Path: x.state.paths.Write, Header: head, Body: b, Key: x.lane.affinity, Write: true,
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	defer ans.Body.Close()
+	x.upstream, x.attempts = ans.Member, x.attempts+ans.Attempts
+	// A success counts once its header is whole; a text that is cut short is only a poorer explanation.
+	text, _ := io.ReadAll(io.LimitReader(ans.Body, maxVerdict))
+	return ans.StatusCode, text, nil
+}
+
+// countDropped books what was not forwarded. In a batch of several tenants it is booked on the first: a dropped series has
+// no tenant that could be trusted.
+func (h *Handler) countDropped(x *exchange, res *remotewrite.Result) {
+	c := x.lane.counters[0]
+	for i, n := range res.Dropped {
+		if n > 0 {
+			c.dropped[i].Add(float64(n))
+		}
+	}
+	h.metrics.unknown.Add(float64(res.Unknown))
+}
