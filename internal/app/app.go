@@ -1,0 +1,191 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"m3gateway/internal/auth"
+	"m3gateway/internal/buf"
+	"m3gateway/internal/certs"
+	"m3gateway/internal/config"
+	"m3gateway/internal/gateway"
+	"m3gateway/internal/limits"
+	"m3gateway/internal/listen"
+	"m3gateway/internal/m3"
+	"m3gateway/internal/proxy"
+)
+
+// Options say which gateway to run.
+type Options struct {
+	ConfigPath string
+	Version    string
+	// Log receives the log, in the format of the `log:` section.
+	Log io.Writer
+	// Reload asks for a reload with each value; nil: only files and the admin port do.
+	Reload <-chan os.Signal
+	// WatchInterval is the time between two looks at the configuration's files. Default 5s.
+	WatchInterval time.Duration
+}
+
+// Gateway is a whole gateway whose sockets are bound.
+type Gateway struct {
+	opts     Options
+	log      *slog.Logger
+	metrics  *metrics
+	manager  *certs.Manager
+	verifier *auth.Verifier
+	budget   *limits.Budget
+	handler  *gateway.Handler
+	server   *listen.Server
+	upstream *proxy.Metrics
+	draining atomic.Bool
+
+	reloading sync.Mutex // held by the one reload under way; it guards the writing of live
+	live      atomic.Pointer[live]
+}
+
+// live is what a reload replaces as one.
+type live struct {
+	*Loaded
+	pool *proxy.Pool
+	stop context.CancelFunc // ends the pool's probes
+}
+
+// New loads the configuration and binds its sockets. Nothing is served before Run.
+func New(opts Options) (*Gateway, error) {
+	if opts.WatchInterval == 0 {
+		opts.WatchInterval = 5 * time.Second
+	}
+	loaded, err := Load(opts.ConfigPath)
+	if err != nil {
+		return nil, err
+	}
+	cfg := loaded.Config
+	g := &Gateway{opts: opts, log: newLog(cfg.Log, opts.Log), metrics: newMetrics(opts.Version)}
+	reg := g.metrics.registry
+	if g.manager, err = certs.New(cfg.TLS, g.log, reg); err != nil {
+		return nil, err
+	}
+	g.verifier = auth.NewVerifier(cfg.Auth, reg)
+	g.budget = limits.NewBudget(cfg.Limits.InflightBytes)
+	g.upstream = proxy.NewMetrics(reg)
+	g.handler = gateway.New(gateway.Config{
+		Verifier: g.verifier, Budget: g.budget, Buffers: new(buf.Pool), Log: g.log, Access: cfg.Log.Access, Now: time.Now,
+	}, reg)
+	g.server = listen.New(cfg.Listen, g.log, reg)
+	if err := g.bind(cfg); err != nil {
+		return nil, err
+	}
+	if err := g.use(loaded); err != nil {
+		return nil, err
+	}
+	g.summary()
+	return g, nil
+}
+
+// bind opens the listeners, so that a port that cannot be had is known before anything else runs.
+func (g *Gateway) bind(cfg *config.Config) error {
+	if err := g.server.HTTPS(g.manager.TLSConfig(), g.handler); err != nil {
+		return err
+	}
+	if cfg.Listen.HTTPAddress != "" {
+		if err := g.server.HTTP(g.manager.HTTPHandler(g.server.Redirect())); err != nil {
+			return err
+		}
+	}
+	return g.server.Admin(g.admin())
+}
+
+// HTTPSAddr and AdminAddr are where the gateway listens.
+func (g *Gateway) HTTPSAddr() net.Addr { return g.server.HTTPSAddr() }
+
+// AdminAddr is where the admin port listens.
+func (g *Gateway) AdminAddr() net.Addr { return g.server.AdminAddr() }
+
+// Run serves until ctx ends, then drains. It returns nil after a clean drain.
+func (g *Gateway) Run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var watching sync.WaitGroup
+	defer func() {
+		stop()
+		watching.Wait()
+		l := g.current()
+		l.stop()
+		l.pool.Close()
+	}()
+	if err := g.manager.Start(background); err != nil {
+		return fmt.Errorf("starting ACME: %w", err)
+	}
+	watching.Go(func() { g.watch(background) })
+	err := g.server.Run(ctx, func() {
+		g.draining.Store(true)
+		g.log.Info("draining", "delay", g.current().Config.Listen.ShutdownDelay, "timeout", g.current().Config.Listen.DrainTimeout)
+	})
+	g.log.Info("stopped", "clean", err == nil)
+	return err
+}
+
+func (g *Gateway) current() *live { return g.live.Load() }
+
+// use makes loaded the state in use, all of it or, on an error, nothing.
+func (g *Gateway) use(loaded *Loaded) error {
+	old := g.current()
+	next := &live{Loaded: loaded}
+	up := loaded.Config.Upstream
+	if old != nil && sameUpstream(old.Config.Upstream, up) {
+		next.pool, next.stop = old.pool, old.stop
+	} else {
+		probe := proxy.Probe{Path: m3.ReadyPath(up.Store.Kind), OK: up.Store.ReadyError}
+		pool, err := proxy.New(up.Pool, probe, g.log, g.upstream)
+		if err != nil {
+			return err
+		}
+		next.pool = pool
+	}
+	state, err := g.handler.Build(gateway.Parts{
+		Users: loaded.Users, Table: loaded.Table, Limits: loaded.Config.Limits, Store: up.Store, Pool: next.pool,
+		Realm: loaded.Config.Auth.Realm, ReadTimeout: up.Pool.ReadTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	if next.stop == nil {
+		var ctx context.Context
+		ctx, next.stop = context.WithCancel(context.Background())
+		next.pool.Start(ctx)
+	}
+	g.manager.Use(loaded.Certs)
+	g.handler.Use(state)
+	g.verifier.Purge(loaded.Users)
+	g.live.Store(next)
+	if old != nil {
+		g.budget.Resize(loaded.Config.Limits.InflightBytes - old.Config.Limits.InflightBytes)
+		if old.pool != next.pool {
+			old.stop()
+			old.pool.Close() // requests under way keep their connections to the end
+		}
+	}
+	g.metrics.loaded.SetToCurrentTime()
+	g.metrics.good.Set(1)
+	return nil
+}
+
+// newLog writes to w as cfg says; cfg has been checked.
+func newLog(cfg config.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "text" {
+		return slog.New(slog.NewTextHandler(w, opts))
+	}
+	return slog.New(slog.NewJSONHandler(w, opts))
+}
