@@ -24,8 +24,7 @@ import (
 
 // Options say which gateway to run.
 type Options struct {
-	ConfigPath string
-	Version    string
+	Version string
 	// Log receives the log, in the format of the `log:` section.
 	Log io.Writer
 	// Reload asks for a reload with each value; nil: only files and the admin port do.
@@ -58,17 +57,13 @@ type live struct {
 	stop context.CancelFunc // ends the pool's probes
 }
 
-// New loads the configuration and binds its sockets. Nothing is served before Run.
-func New(opts Options) (*Gateway, error) {
+// New binds the sockets of what was loaded. Nothing is served before Run.
+func New(loaded *Loaded, opts Options) (g *Gateway, err error) {
 	if opts.WatchInterval == 0 {
 		opts.WatchInterval = 5 * time.Second
 	}
-	loaded, err := Load(opts.ConfigPath)
-	if err != nil {
-		return nil, err
-	}
 	cfg := loaded.Config
-	g := &Gateway{opts: opts, log: newLog(cfg.Log, opts.Log), metrics: newMetrics(opts.Version)}
+	g = &Gateway{opts: opts, log: newLog(cfg.Log, opts.Log), metrics: newMetrics(opts.Version)}
 	reg := g.metrics.registry
 	if g.manager, err = certs.New(cfg.TLS, g.log, reg); err != nil {
 		return nil, err

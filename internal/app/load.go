@@ -16,6 +16,7 @@ import (
 
 // Loaded is a configuration with everything it names, read and checked. It is immutable.
 type Loaded struct {
+	Path   string // of the configuration
 	Config *config.Config
 	Users  *auth.Users
 	Table  *tenant.Table
@@ -32,7 +33,7 @@ func Load(path string) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Loaded{Config: cfg, Files: files, digest: digest(files)}
+	l := &Loaded{Path: path, Config: cfg, Files: files, digest: digest(files)}
 	var errs []error
 	file := cfg.Auth.HtpasswdFile
 	if data, err := readFile(file); err != nil {

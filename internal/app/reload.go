@@ -16,7 +16,7 @@ func (g *Gateway) reload() error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	old := g.current()
-	loaded, err := Load(g.opts.ConfigPath)
+	loaded, err := Load(old.Path)
 	if err == nil {
 		err = g.use(loaded)
 	}
@@ -100,7 +100,7 @@ func digest(files []string) [sha256.Size]byte {
 func (g *Gateway) summary() {
 	l := g.current()
 	cfg := l.Config
-	g.log.Info("configuration in use", "config", g.opts.ConfigPath, "users", len(l.Table.Grants()), "kind", cfg.Upstream.Store.Kind,
+	g.log.Info("configuration in use", "config", l.Path, "users", len(l.Table.Grants()), "kind", cfg.Upstream.Store.Kind,
 		"window_past", cfg.Limits.Window.Past, "window_future", cfg.Limits.Window.Future, "tenant_label", cfg.Tenancy.Label,
 		"https", g.HTTPSAddr().String(), "admin", g.AdminAddr().String())
 	for _, w := range append(l.Table.Warnings(), l.Certs.Warnings(time.Now())...) {

@@ -106,7 +106,11 @@ func Start(tb testing.TB, s Setup) *Gateway {
 		tb.Fatal(err)
 	}
 	g.WriteConfig(s, pair)
-	run, err := app.New(app.Options{ConfigPath: filepath.Join(g.Dir, "gateway.yaml"), Version: "test", Log: g.Log, WatchInterval: 20 * time.Millisecond})
+	loaded, err := app.Load(filepath.Join(g.Dir, "gateway.yaml"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	run, err := app.New(loaded, app.Options{Version: "test", Log: g.Log, WatchInterval: 20 * time.Millisecond})
 	if err != nil {
 		tb.Fatal(err)
 	}

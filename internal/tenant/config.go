@@ -69,6 +69,9 @@ func (u UserConfig) check(field string, bad func(field, problem string)) {
 			bad(field+".tenants", p)
 		}
 	}
+	if u.Rights != nil && len(u.Rights) == 0 {
+		bad(field+".rights", "an empty list gives no right; use read and write, or leave the key out for both")
+	}
 	for _, r := range u.Rights {
 		if r != "read" && r != "write" {
 			bad(field+".rights", fmt.Sprintf("%q is no right; use read and write", r))

@@ -74,6 +74,7 @@ func TestCheck(t *testing.T) {
 		"unknown right": {func(c *Config) {
 			c.Users = map[string]UserConfig{"a": {Tenants: []string{"b"}, Rights: []string{"admin"}}}
 		}, "users.a.rights"},
+		"no right at all":     {func(c *Config) { c.Users = map[string]UserConfig{"a": {Tenants: []string{"b"}, Rights: []string{}}} }, "users.a.rights"},
 		"control in tenant":   {func(c *Config) { c.Users = map[string]UserConfig{"a": {Tenants: []string{"b\n"}}} }, "users.a.tenants"},
 		"static is tenant":    {func(c *Config) { c.Tenants = map[string]TenantConfig{"a": {map[string]string{"tenant": "b"}}} }, "tenants.a.labels.tenant"},
 		"static reserved":     {func(c *Config) { c.Tenants = map[string]TenantConfig{"a": {map[string]string{"__name__": "b"}}} }, "tenants.a.labels.__name__"},

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"m3gateway/internal/app"
+	"m3gateway/internal/certs"
+	"m3gateway/internal/config"
+	"m3gateway/internal/m3"
+	"m3gateway/internal/tenant"
+)
+
+type checkCmd struct {
+	Config string `default:"gateway.yaml" placeholder:"FILE" help:"Configuration file (default gateway.yaml)."`
+}
+
+func (c *checkCmd) Run(std streams) error {
+	loaded, err := app.Load(c.Config)
+	if err != nil {
+		return found(c.Config, err)
+	}
+	// New reads acme.root_ca_file, which serve reads once, at its start.
+	if _, err := certs.New(loaded.Config.TLS, slog.New(slog.DiscardHandler), prometheus.NewRegistry()); err != nil {
+		return found(c.Config, err)
+	}
+	for _, w := range slices.Concat(loaded.Table.Warnings(), loaded.Certs.Warnings(time.Now())) {
+		fmt.Fprintln(std.err, "warning:", w)
+	}
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "%s is valid.\n", c.Config)
+	printListeners(w, loaded)
+	printAccess(w, loaded)
+	printUpstream(w, loaded.Config.Upstream)
+	return w.Flush()
+}
+
+func printListeners(w io.Writer, loaded *app.Loaded) {
+	cfg := loaded.Config
+	fmt.Fprintf(w, "\nListeners\n  https\t%s\n", cfg.Listen.HTTPSAddress)
+	if cfg.Listen.HTTPAddress != "" {
+		fmt.Fprintf(w, "  http\t%s\n", cfg.Listen.HTTPAddress)
+	}
+	fmt.Fprintf(w, "  admin\t%s\n", cfg.Listen.AdminAddress)
+
+	fmt.Fprint(w, "\nCertificates\n")
+	for _, line := range loaded.Certs.Describe() {
+		fmt.Fprintf(w, "  %s\n", line)
+	}
+	if a := cfg.TLS.ACME; len(a.Domains) > 0 {
+		fmt.Fprintf(w, "  %s: ordered from %s, kept in %s\n", strings.Join(a.Domains, ", "), a.DirectoryURL, a.StorageDir)
+	}
+}
+
+// printAccess writes who may do what, and the labels and times that hold for what they send.
+func printAccess(w io.Writer, loaded *app.Loaded) {
+	cfg := loaded.Config
+	fmt.Fprint(w, "\nUSER\tRIGHTS\tTENANTS\n")
+	tenants := map[string]bool{}
+	for _, g := range loaded.Table.Grants() {
+		names := strings.Join(g.Tenants, ", ")
+		if g.All {
+			names = "* (every tenant)"
+		}
+		for _, name := range g.Tenants {
+			tenants[name] = true
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", g.User, rights(g), names)
+	}
+	for name := range cfg.Tenancy.Tenants {
+		tenants[name] = true
+	}
+
+	fmt.Fprint(w, "\nTENANT\tLABELS SET ON EVERY SAMPLE\n")
+	for _, name := range slices.Sorted(maps.Keys(tenants)) {
+		var labels []string
+		for _, l := range loaded.Table.Enforced(name) {
+			labels = append(labels, fmt.Sprintf("%s=%q", l.Name, l.Value))
+		}
+		fmt.Fprintf(w, "%s\t%s\n", name, strings.Join(labels, ", "))
+	}
+	fmt.Fprintf(w, "\nA client's own label %q\t%s\n", cfg.Tenancy.Label, clientLabel(cfg.Tenancy.ClientLabel))
+
+	window := cfg.Limits.Window
+	fmt.Fprintf(w, "Samples are taken\tfrom %v ago to %v ahead (limits.window)\n", window.Past, window.Future)
+}
+
+func printUpstream(w io.Writer, up config.Upstream) {
+	store := string(up.Store.Kind)
+	if up.Store.Kind == m3.KindM3 {
+		store += fmt.Sprintf(", namespace %q must be ready", up.Store.Namespace)
+	}
+	fmt.Fprintf(w, "\nUpstream\n  kind\t%s\n", store)
+	pool := up.Pool
+	for _, u := range pool.URLs {
+		fmt.Fprintf(w, "  member\t%s\n", u)
+	}
+	if pool.DNS.Name != "" {
+		fmt.Fprintf(w, "  members\t%s at every address of %s, looked up every %v\n", pool.DNS.Scheme, pool.DNS.Name, pool.DNS.Interval)
+	}
+}
+
+func rights(g tenant.Grant) string {
+	switch {
+	case g.Read && g.Write:
+		return "read, write"
+	case g.Read:
+		return "read"
+	case g.Write:
+		return "write"
+	default:
+		return "none"
+	}
+}
+
+func clientLabel(policy tenant.ClientLabel) string {
+	switch policy {
+	case tenant.Reject:
+		return "refuses the request (client_label: reject)"
+	case tenant.Allow:
+		return "is kept if it names a tenant of the user (client_label: allow)"
+	default:
+		return "is replaced (client_label: override)"
+	}
+}
