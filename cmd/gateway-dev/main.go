@@ -46,8 +46,8 @@ func main() {
 	}
 }
 
-// run serves until ctx ends.
-func (c *cli) run(ctx context.Context, stdout io.Writer) (err error) {
+// makeDataDir settles where everything is kept.
+func (c *cli) makeDataDir() (err error) {
 	if c.DataDir == "" {
 		if c.DataDir, err = os.MkdirTemp("", "m3gateway-dev-"); err != nil {
 			return err
@@ -56,7 +56,12 @@ func (c *cli) run(ctx context.Context, stdout io.Writer) (err error) {
 	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+	return os.MkdirAll(c.DataDir, 0o700)
+}
+
+// run serves until ctx ends.
+func (c *cli) run(ctx context.Context, stdout io.Writer) (err error) {
+	if err := c.makeDataDir(); err != nil {
 		return err
 	}
 	logFile, err := os.OpenFile(filepath.Join(c.DataDir, "gateway.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
