@@ -252,7 +252,7 @@ func (p *printer) selector(n *parser.VectorSelector) error {
 	if n.Name != "" {
 		// The parser puts the matcher for a name before the braces last.
 		last := len(ms) - 1
-		if last < 0 || ms[last].Name != labels.MetricName || ms[last].Type != labels.MatchEqual || ms[last].Value != n.Name {
+		if last < 0 || ms[last].Name != metricLabel || ms[last].Type != labels.MatchEqual || ms[last].Value != n.Name {
 			return unsupported("this metric name")
 		}
 		ms = ms[:last]

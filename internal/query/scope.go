@@ -11,6 +11,9 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
+// metricLabel is the label that holds a metric's name.
+const metricLabel = "__name__"
+
 // Scope says which series a caller may read.
 type Scope struct {
 	Label   string   // name of the enforced tenant label
@@ -33,7 +36,7 @@ func (s Scope) Matcher() (Matcher, error) {
 	switch {
 	case s.All:
 		return Matcher{}, errors.New("an unconfined scope has no matcher")
-	case !classicName(s.Label) || s.Label == labels.MetricName:
+	case !classicName(s.Label) || s.Label == metricLabel:
 		return Matcher{}, fmt.Errorf("tenant label %q is not a plain label name", s.Label)
 	case len(s.Tenants) == 0:
 		return Matcher{}, errors.New("scope names no tenant")

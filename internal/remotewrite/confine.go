@@ -31,10 +31,13 @@ type shape struct {
 
 // point is a run of samples, or one exemplar or histogram, to be kept.
 type point struct {
-	start, end int
+	start, end uint32
 	kind       byte // the tag of the field: tagSample, tagExemplar or tagHistogram
 	copied     bool // the bytes [start,end) of src, tags included, are canonical
 }
+
+// maxKeptPoints bounds the scratch space that outlives a request: one odd request does not stay resident.
+const maxKeptPoints = 1 << 16
 
 // Tags of TimeSeries and WriteRequest.
 const (
@@ -74,6 +77,9 @@ func (c *Confiner) Confine(dst, src []byte, p *Policy, minT, maxT int64) ([]byte
 	err := c.request()
 	out, res := c.dst, c.res
 	c.tenantsBuf = c.res.Tenants
+	if cap(c.points) > maxKeptPoints {
+		c.points = nil
+	}
 	c.p, c.src, c.dst, c.res = nil, nil, nil, Result{}
 	if err != nil {
 		return nil, Result{}, err

@@ -9,11 +9,11 @@ import (
 	"unicode/utf8"
 )
 
-// label is one label of a series: offsets into the request.
+// label is one label of a series: offsets into the request, whose length limits.Config bounds far below 4 GiB.
 type label struct {
-	start, end      int // the whole field, tag included
-	name, nameEnd   int
-	value, valueEnd int
+	start, end      uint32 // the whole field, tag included
+	name, nameEnd   uint32
+	value, valueEnd uint32
 	rank            uint8 // how many of the policy's enforced names sort before this name
 	hit             bool  // the name is enforced name number rank
 	metric          bool  // the name is __name__
@@ -27,10 +27,10 @@ func (c *Confiner) labels(at, end int) (int, error) {
 	j := 0 // index in prev of the label that may stand at `at`
 	for at < end && c.src[at] == tagLabel {
 		if j < len(c.prev) {
-			base := c.prev[j].start
+			base := int(c.prev[j].start)
 			run := commonPrefix(c.src[at:end], c.src[base:c.prevEnd])
 			if k := c.takeOver(j, at-base, base+run); k > j {
-				at = c.prev[k-1].end + at - base
+				at += int(c.prev[k-1].end) - base
 				j = k
 				continue
 			}
@@ -51,7 +51,7 @@ func (c *Confiner) labels(at, end int) (int, error) {
 // takeOver appends prev[j:k], moved by shift, for the largest k with prev[k-1].end <= limit, and returns k.
 func (c *Confiner) takeOver(j, shift, limit int) int {
 	k := j
-	for k < len(c.prev) && c.prev[k].end <= limit {
+	for k < len(c.prev) && int(c.prev[k].end) <= limit {
 		k++
 	}
 	if k == j {
@@ -64,16 +64,16 @@ func (c *Confiner) takeOver(j, shift, limit int) int {
 			c.whole = false
 		}
 	}
-	at := len(c.cur)
+	at, by := len(c.cur), uint32(shift) // modulo 2^32: a shift back is one, too
 	c.cur = append(c.cur, c.prev[j:k]...)
 	for i := at; i < len(c.cur); i++ {
 		l := &c.cur[i]
-		l.start += shift
-		l.end += shift
-		l.name += shift
-		l.nameEnd += shift
-		l.value += shift
-		l.valueEnd += shift
+		l.start += by
+		l.end += by
+		l.name += by
+		l.nameEnd += by
+		l.value += by
+		l.valueEnd += by
 		c.named = c.named || l.metric
 		if l.hit {
 			c.enforcedName(i)
@@ -103,17 +103,19 @@ func (c *Confiner) resync(j int) int {
 
 const metricName = "__name__"
 
+// maxCollected bounds the labels held of one series, whatever their number on the wire.
+const maxCollected = 10_000
+
 // oneLabel reads and judges the Label in src[body:end), whose field begins at start.
 func (c *Confiner) oneLabel(start, body, end int) error {
-	l := label{start: start, end: end}
+	l := label{start: uint32(start), end: uint32(end)}
 	s := c.src
 	canonical := false
 	// The shape that senders write: 0a len name 12 len value, lengths below 128, nothing else.
 	if n := end - body; n >= 2 && s[body] == 0x0a && s[body+1] < 0x80 {
-		l.name = body + 2
-		l.nameEnd = l.name + int(s[body+1])
-		if v := l.nameEnd; v+2 <= end && s[v] == 0x12 && s[v+1] < 0x80 && v+2+int(s[v+1]) == end {
-			l.value, l.valueEnd = v+2, end
+		v := body + 2 + int(s[body+1])
+		if v+2 <= end && s[v] == 0x12 && s[v+1] < 0x80 && v+2+int(s[v+1]) == end {
+			l.name, l.nameEnd, l.value, l.valueEnd = uint32(body+2), uint32(v), uint32(v+2), uint32(end)
 			canonical = body-start == 1+uvarintLen(n)
 		}
 	}
@@ -124,6 +126,10 @@ func (c *Confiner) oneLabel(start, body, end int) error {
 		}
 	}
 	c.whole = c.whole && canonical
+	if len(c.cur) == maxCollected {
+		c.drop(TooManyLabels)
+		return nil
+	}
 	c.cur = append(c.cur, l)
 	c.judgeLabel(len(c.cur) - 1)
 	return nil
@@ -131,17 +137,18 @@ func (c *Confiner) oneLabel(start, body, end int) error {
 
 // anyLabel reads a Label in any legal encoding; canonical reports that it is the shape that appendLabel writes.
 func (c *Confiner) anyLabel(l *label, body int) (canonical bool, err error) {
-	l.name, l.nameEnd, l.value, l.valueEnd = body, body, body, body
-	for at := body; at < l.end; {
-		f, after, err := next(c.src, at, l.end)
+	end := int(l.end)
+	name, nameEnd, value, valueEnd := body, body, body, body
+	for at := body; at < end; {
+		f, after, err := next(c.src, at, end)
 		if err != nil {
 			return false, err
 		}
 		switch f.number {
 		case 1:
-			l.name, l.nameEnd = f.start, f.end
+			name, nameEnd = f.start, f.end
 		case 2:
-			l.value, l.valueEnd = f.start, f.end
+			value, valueEnd = f.start, f.end
 		default:
 			c.res.Unknown++
 		}
@@ -152,8 +159,9 @@ func (c *Confiner) anyLabel(l *label, body int) (canonical bool, err error) {
 		}
 		at = after
 	}
-	n := 1 + uvarintLen(l.nameEnd-l.name) + l.nameEnd - l.name + 1 + uvarintLen(l.valueEnd-l.value) + l.valueEnd - l.value
-	return l.name < l.value && l.valueEnd == l.end && body+n == l.end && body-l.start == 1+uvarintLen(n), nil
+	l.name, l.nameEnd, l.value, l.valueEnd = uint32(name), uint32(nameEnd), uint32(value), uint32(valueEnd)
+	n := labelBody(l)
+	return name < value && valueEnd == end && body+n == end && body-int(l.start) == 1+uvarintLen(n), nil
 }
 
 // judgeLabel checks label i of cur by itself and its place after the one before it.
@@ -175,7 +183,7 @@ func (c *Confiner) judgeLabel(i int) {
 		c.drop(InvalidUTF8)
 	}
 	for _, prefix := range c.p.rules.Reserved {
-		if strings.HasPrefix(string(name), prefix) {
+		if len(name) >= len(prefix) && string(name[:len(prefix)]) == prefix {
 			c.drop(ReservedLabel)
 		}
 	}
@@ -190,7 +198,7 @@ func (c *Confiner) judgeLabel(i int) {
 		}
 	}
 	for int(l.rank) < len(c.p.names) {
-		cmp := strings.Compare(c.p.names[l.rank], string(name))
+		cmp := bytes.Compare(c.p.nameBytes[l.rank], name)
 		l.hit = cmp == 0
 		if cmp >= 0 {
 			break

@@ -69,7 +69,7 @@ func (c *Confiner) histogramOrExemplar(f *field, lost *int) error {
 	case f.number == 3 && (w.timestamp < c.minT || w.timestamp > c.maxT):
 		c.count(Exemplar, 1, w.timestamp)
 	case f.number == 3 || c.inWindow(w.timestamp):
-		c.points = append(c.points, point{start: f.start, end: f.end, kind: kind})
+		c.points = append(c.points, point{start: uint32(f.start), end: uint32(f.end), kind: kind})
 	}
 	return nil
 }
@@ -139,15 +139,14 @@ func uvarintLen64(v uint64) int {
 // keepSample adds the sample field src[start:end), whose payload begins at body, to the points; canonical neighbours make one
 // run.
 func (c *Confiner) keepSample(start, end, body int, canonical bool) {
-	if n := len(c.points); canonical && n > 0 && c.points[n-1].copied && c.points[n-1].end == start {
-		c.points[n-1].end = end
+	if n := len(c.points); canonical && n > 0 && c.points[n-1].copied && c.points[n-1].end == uint32(start) {
+		c.points[n-1].end = uint32(end)
 		return
 	}
 	if canonical {
-		c.points = append(c.points, point{start: start, end: end, kind: tagSample, copied: true})
-		return
+		body = start
 	}
-	c.points = append(c.points, point{start: body, end: end, kind: tagSample})
+	c.points = append(c.points, point{start: uint32(body), end: uint32(end), kind: tagSample, copied: canonical})
 }
 
 // samples is the number of samples in the point, of kind tagSample.
@@ -157,7 +156,7 @@ func (p *point) samples(src []byte) int {
 	}
 	n := 0
 	for at := p.start; at < p.end; n++ {
-		at += 2 + int(src[at+1]) // canonical samples have at most 20 bytes
+		at += 2 + uint32(src[at+1]) // canonical samples have at most 20 bytes
 	}
 	return n
 }
@@ -188,7 +187,7 @@ func (c *Confiner) labelsSize(t *tenantFields) int {
 			continue
 		}
 		if c.whole {
-			size += l.end - l.start
+			size += int(l.end - l.start)
 			continue
 		}
 		n := labelBody(l)
@@ -199,7 +198,7 @@ func (c *Confiner) labelsSize(t *tenantFields) int {
 
 // labelBody is the length of l's canonical payload.
 func labelBody(l *label) int {
-	name, value := l.nameEnd-l.name, l.valueEnd-l.value
+	name, value := int(l.nameEnd-l.name), int(l.valueEnd-l.value)
 	return 1 + uvarintLen(name) + name + 1 + uvarintLen(value) + value
 }
 
@@ -241,12 +240,12 @@ func (c *Confiner) copyLabels(from, to int) {
 func (c *Confiner) pointSize(pt *point) int {
 	switch {
 	case pt.copied:
-		return pt.end - pt.start
+		return int(pt.end - pt.start)
 	case pt.kind == tagSample:
 		n := sampleBody(c.point(pt))
 		return 2 + n
 	default:
-		n := knownSize(c.src, pt.start, pt.end, fieldsOf(pt.kind))
+		n := knownSize(c.src, int(pt.start), int(pt.end), fieldsOf(pt.kind))
 		return 1 + uvarintLen(n) + n
 	}
 }
@@ -254,7 +253,7 @@ func (c *Confiner) pointSize(pt *point) int {
 // point reads back a sample that judge has already accepted.
 func (c *Confiner) point(pt *point) (value uint64, ts int64) {
 	unknown := c.res.Unknown
-	value, ts, _, _ = c.sample(pt.start, pt.end)
+	value, ts, _, _ = c.sample(int(pt.start), int(pt.end))
 	c.res.Unknown = unknown // counted when it was judged
 	return value, ts
 }
@@ -290,8 +289,8 @@ func (c *Confiner) emitPoint(pt *point, tenant int) {
 		c.res.Samples += n
 		c.res.Tenants[tenant] += n
 	default:
-		c.dst = appendTagged(c.dst, pt.kind, knownSize(c.src, pt.start, pt.end, fieldsOf(pt.kind)))
-		c.dst = appendKnown(c.dst, c.src, pt.start, pt.end, fieldsOf(pt.kind))
+		c.dst = appendTagged(c.dst, pt.kind, knownSize(c.src, int(pt.start), int(pt.end), fieldsOf(pt.kind)))
+		c.dst = appendKnown(c.dst, c.src, int(pt.start), int(pt.end), fieldsOf(pt.kind))
 		if pt.kind == tagExemplar {
 			c.res.Exemplars++
 			return

@@ -83,14 +83,15 @@ type Rules struct {
 
 // Policy is what one user's batch is confined to. It is immutable and safe for concurrent use.
 type Policy struct {
-	mode    Mode
-	rules   Rules
-	label   string
-	names   []string // every enforced label name of every tenant, sorted
-	tenants []tenantFields
-	byName  map[string]int // tenant -> index in tenants
-	chosen  int            // the tenant of series that name none; -1: such series are refused
-	grow    int            // most bytes that the enforced labels add to one series
+	mode      Mode
+	rules     Rules
+	label     string
+	names     []string // every enforced label name of every tenant, sorted
+	nameBytes [][]byte // the same, to be compared with the wire
+	tenants   []tenantFields
+	byName    map[string]int // tenant -> index in tenants
+	chosen    int            // the tenant of series that name none; -1: such series are refused
+	grow      int            // most bytes that the enforced labels add to one series
 }
 
 // tenantFields holds, for each of Policy.names, the label as a field of TimeSeries, or nil where this tenant leaves it alone.
@@ -117,6 +118,9 @@ func NewPolicy(label string, mode Mode, rules Rules, tenants []TenantLabels) (*P
 		}
 	}
 	slices.Sort(p.names)
+	for _, name := range p.names {
+		p.nameBytes = append(p.nameBytes, []byte(name))
+	}
 	if len(p.names) > 200 {
 		return nil, fmt.Errorf("at most 200 enforced labels; %d are set", len(p.names))
 	}
