@@ -10,8 +10,10 @@ type Confiner struct {
 	minT, maxT int64
 	res        Result
 
-	cur, prev  []label // the labels of this series and of the last well-formed one
-	prevEnd    int     // where prev's labels end in src
+	cur        []label // the labels of this series
+	base       int     // what cur's offsets count from
+	known      bool    // cur describes a well-formed series: its labels stand at base, one after another, canonical
+	differed   int     // the first label in which the last series differed from the one before
 	points     []point
 	tenantsBuf []int
 	shape
@@ -21,10 +23,11 @@ type Confiner struct {
 type shape struct {
 	labelsStart, labelsEnd int    // the labels lie here, if whole
 	whole                  bool   // labels are contiguous, minimal, sorted and all to be kept: runs of them may be copied
-	seam                   int    // index in prev of the label that stands beside the last one of cur; -1: none does
+	followed               bool   // labels were read by what was known of the series before; they are whole and judged
 	bad                    Reason // why the series is dropped
 	isBad                  bool
 	hits                   int  // labels whose name is an enforced one
+	split                  int  // labels that sort before the first enforced one
 	tenantHit              int  // index in cur of the client's own tenant label, or -1
 	named                  bool // __name__ is there
 }
@@ -41,6 +44,7 @@ const maxKeptPoints = 1 << 16
 
 // Tags of TimeSeries and WriteRequest.
 const (
+	tagSeries    = 0x0a
 	tagLabel     = 0x0a
 	tagSample    = 0x12
 	tagExemplar  = 0x1a
@@ -51,6 +55,13 @@ const (
 func (p *Policy) Bound(src []byte) (int, error) {
 	series := 0
 	for at := 0; at < len(src); {
+		if src[at] == tagSeries {
+			if _, after, ok := short(src, at, len(src)); ok {
+				series++
+				at = after
+				continue
+			}
+		}
 		f, after, err := next(src, at, len(src))
 		if err != nil {
 			return 0, err
@@ -73,7 +84,7 @@ func (c *Confiner) Confine(dst, src []byte, p *Policy, minT, maxT int64) ([]byte
 	c.p, c.src, c.dst, c.minT, c.maxT = p, src, dst, minT, maxT
 	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(p.tenants))[:len(p.tenants)]}
 	clear(c.res.Tenants)
-	c.prev, c.prevEnd = c.prev[:0], 0
+	c.known = false
 	err := c.request()
 	out, res := c.dst, c.res
 	c.tenantsBuf = c.res.Tenants
@@ -89,6 +100,15 @@ func (c *Confiner) Confine(dst, src []byte, p *Policy, minT, maxT int64) ([]byte
 
 func (c *Confiner) request() error {
 	for at := 0; at < len(c.src); {
+		if c.src[at] == tagSeries {
+			if body, after, ok := short(c.src, at, len(c.src)); ok {
+				if err := c.series(body, after); err != nil {
+					return err
+				}
+				at = after
+				continue
+			}
+		}
 		f, after, err := next(c.src, at, len(c.src))
 		if err != nil {
 			return err
@@ -121,8 +141,9 @@ func (c *Confiner) request() error {
 
 // series judges the TimeSeries in src[at:end) and appends what is kept of it.
 func (c *Confiner) series(at, end int) error {
-	c.cur, c.points = c.cur[:0], c.points[:0]
-	c.shape = shape{labelsStart: at, whole: true, seam: -1, tenantHit: -1}
+	c.points = c.points[:0]
+	// What survey found of the series before still holds where no label came or went.
+	c.labelsStart, c.whole, c.followed, c.isBad = at, true, false, false
 	at, err := c.labels(at, end)
 	if err != nil {
 		return err
@@ -131,13 +152,16 @@ func (c *Confiner) series(at, end int) error {
 	if err := c.lateLabels(at, end); err != nil {
 		return err
 	}
-	c.settle()
+	if !c.followed {
+		c.settle()
+	}
 	if err := c.judge(at, end); err != nil {
 		return err
 	}
 	if c.isBad {
 		return nil
 	}
+	c.known = c.whole
 	tenant, err := c.tenant()
 	if err != nil {
 		return err
@@ -147,9 +171,6 @@ func (c *Confiner) series(at, end int) error {
 	}
 	if len(c.points) > 0 {
 		c.emit(tenant)
-	}
-	if c.whole {
-		c.prev, c.cur, c.prevEnd = c.cur, c.prev, c.labelsEnd
 	}
 	return nil
 }
@@ -169,7 +190,7 @@ func (c *Confiner) lateLabels(at, end int) error {
 			if err := f.want(wireBytes); err != nil {
 				return err
 			}
-			c.whole = false
+			c.whole, c.followed, c.known = false, false, false
 			if err := c.oneLabel(at, f.start, f.end); err != nil {
 				return err
 			}
@@ -207,7 +228,7 @@ func (c *Confiner) tenant() (int, error) {
 		return 0, &ForeignLabelError{Label: c.p.label, Series: c.text()}
 	case Allow:
 		l := &c.cur[c.tenantHit]
-		i, ok := c.p.byName[string(c.src[l.value:l.valueEnd])]
+		i, ok := c.p.byName[string(c.valueOf(l))]
 		if !ok {
 			c.refuse(ForeignTenant)
 		}

@@ -8,6 +8,17 @@ import (
 func (c *Confiner) judge(at, end int) error {
 	lost := 0 // samples and histograms of a series that is dropped
 	for at < end {
+		if body, after, ok := short(c.src, at, end); ok && c.src[at] == tagSample && after-at < 0x80 && !c.isBad {
+			_, ts, canonical, err := c.sample(body, after)
+			if err != nil {
+				return err
+			}
+			if c.inWindow(ts) {
+				c.keepSample(at, after, body, canonical)
+			}
+			at = after
+			continue
+		}
 		f, after, err := next(c.src, at, end)
 		if err != nil {
 			return err
@@ -164,11 +175,27 @@ func (p *point) samples(src []byte) int {
 // emit appends the series in hand, with the labels of tenant, to dst.
 func (c *Confiner) emit(tenant int) {
 	t := &c.p.tenants[tenant]
+	// The shape that nearly every series has: the labels, one run of samples behind them, and one label to be set.
+	if pt := &c.points[0]; len(c.points) == 1 && len(t.fields) == 1 && c.whole && c.hits == 0 && pt.copied && int(pt.start) == c.labelsEnd {
+		at := c.labelsEnd
+		if c.split < len(c.cur) {
+			at = c.base + int(c.cur[c.split].at)
+		}
+		c.dst = appendTagged(c.dst, tagSeries, int(pt.end)-c.labelsStart+t.size)
+		c.dst = append(c.dst, c.src[c.labelsStart:at]...)
+		c.dst = append(c.dst, t.fields[0]...)
+		c.dst = append(c.dst, c.src[at:pt.end]...)
+		n := pt.samples(c.src)
+		c.res.Samples += n
+		c.res.Tenants[tenant] += n
+		c.res.Series++
+		return
+	}
 	size := c.labelsSize(t)
 	for i := range c.points {
 		size += c.pointSize(&c.points[i])
 	}
-	c.dst = appendTagged(c.dst, tagLabel, size)
+	c.dst = appendTagged(c.dst, tagSeries, size)
 	c.emitLabels(t)
 	for i := range c.points {
 		c.emitPoint(&c.points[i], tenant)
@@ -187,7 +214,7 @@ func (c *Confiner) labelsSize(t *tenantFields) int {
 			continue
 		}
 		if c.whole {
-			size += int(l.end - l.start)
+			size += int(l.size)
 			continue
 		}
 		n := labelBody(l)
@@ -198,7 +225,7 @@ func (c *Confiner) labelsSize(t *tenantFields) int {
 
 // labelBody is the length of l's canonical payload.
 func labelBody(l *label) int {
-	name, value := int(l.nameEnd-l.name), int(l.valueEnd-l.value)
+	name, value := int(l.nameLen), int(l.valueLen)
 	return 1 + uvarintLen(name) + name + 1 + uvarintLen(value) + value
 }
 
@@ -227,12 +254,13 @@ func (c *Confiner) copyLabels(from, to int) {
 		return
 	}
 	if c.whole {
-		c.dst = append(c.dst, c.src[c.cur[from].start:c.cur[to-1].end]...)
+		last := &c.cur[to-1]
+		c.dst = append(c.dst, c.src[c.base+int(c.cur[from].at):c.base+int(last.at+last.size)]...)
 		return
 	}
 	for i := from; i < to; i++ {
 		l := &c.cur[i]
-		c.dst = appendLabel(c.dst, c.src[l.name:l.nameEnd], c.src[l.value:l.valueEnd])
+		c.dst = appendLabel(c.dst, c.nameOf(l), c.valueOf(l))
 	}
 }
 

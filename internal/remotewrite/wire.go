@@ -94,16 +94,18 @@ func (f *field) want(w int) error {
 	return nil
 }
 
-// commonPrefix is the length of the longest common prefix of a and b.
-func commonPrefix(a, b []byte) int {
-	n := min(len(a), len(b))
-	i := 0
-	for ; i+8 <= n; i += 8 {
-		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
-			return i + bits.TrailingZeros64(x)/8
+// short reads the frame of a length-delimited field at p whose tag is one byte and whose length one or two, as nearly all
+// are; ok is false if it is another one, or does not fit before end.
+func short(b []byte, p, end int) (body, after int, ok bool) {
+	if end-p < 2 {
+		return 0, 0, false
+	}
+	n := int(b[p+1])
+	if body = p + 2; n >= 0x80 {
+		if end-p < 3 || b[p+2] >= 0x80 {
+			return 0, 0, false
 		}
+		n, body = n&0x7f|int(b[p+2])<<7, p+3
 	}
-	for ; i < n && a[i] == b[i]; i++ {
-	}
-	return i
+	return body, body + n, n <= end-body
 }
