@@ -56,7 +56,7 @@ func TestRealM3(t *testing.T) {
 			"/api/v1/query?query=" + all,
 			fmt.Sprintf("/api/v1/query_range?query=%s&start=%d&end=%d&step=15s", all, now.Unix()-600, now.Unix()+30),
 			"/api/v1/series?match[]=" + all, "/api/v1/series?match[]={}&match[]=" + all, "/api/v1/label/secret/values", "/api/v1/label/secret/values?match[]=" + all + "&match[]={}",
-			"/api/v1/query?query=" + url.QueryEscape(fmt.Sprintf(`max_over_time(%s_fresh{tenant=~".*"}[5m:1s])`, run)),
+			"/api/v1/query?query=" + url.QueryEscape(fmt.Sprintf(`max_over_time(%s_fresh{tenant=~".*"}[5m:1s])`, run)) + fmt.Sprintf("&time=%d", now.Unix()+10),
 		} {
 			a := g.Get(user, path)
 			if a.Status != 200 || !strings.Contains(a.Body, secret[0]) || strings.Contains(a.Body, secret[1]) {
