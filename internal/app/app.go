@@ -121,7 +121,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	watching.Go(func() { g.watch(background) })
 	err := g.server.Run(ctx, func() {
 		g.draining.Store(true)
-		g.log.Info("draining", "delay", g.current().Config.Listen.ShutdownDelay, "timeout", g.current().Config.Listen.DrainTimeout)
+		l := g.current().Config.Listen
+		g.log.Info("draining", "delay", l.ShutdownDelay.String(), "timeout", l.DrainTimeout.String())
 	})
 	g.log.Info("stopped", "clean", err == nil)
 	return err

@@ -67,8 +67,8 @@ func TestReload(t *testing.T) {
 	}
 
 	// A broken configuration changes nothing, not even what else changed with it.
-	g.WriteUsers("bob", "carol")
 	edit(t, g, "past: 10m", "past: ten")
+	g.WriteUsers("bob", "carol")
 	if a := g.Admin("POST", "/-/reload"); a.Status != 422 || !strings.Contains(a.Body, "ten") {
 		t.Errorf("%+v", a)
 	}

@@ -63,7 +63,7 @@ const statusClientGone = 499
 //	403  drop; vmagent retries. The user may not write, or not to this tenant
 //	404  drop; 405 drop: no sender that is set up rightly meets them
 //	413  drop; only where the request itself is too large, so that retrying can never help
-//	415  drop; a sender of protocol 2.0 falls back to 1.0
+//	415  drop; the specification lets a sender fall back to another message
 //	429  drop unless retry_on_http_429; vmagent and the Collector retry. Never sent here: what we cannot take now is 503
 //	503  all retry, with back-off, no sooner than Retry-After: for whatever may pass, ours or the store's
 //

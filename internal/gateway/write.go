@@ -4,6 +4,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"m3gateway/internal/buf"
@@ -25,7 +26,8 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 		}
 		return &refusal{status: http.StatusForbidden, kind: "forbidden", text: "this user may not write"}
 	}
-	if err := writeMedia(r.Header); err != nil {
+	proto, err := writeMedia(r.Header)
+	if err != nil {
 		return err
 	}
 	lim := &x.state.Limits
@@ -34,7 +36,7 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 		return err
 	}
 	x.bytesIn = len(body.B)
-	out, res, err := h.confine(body, policy, x)
+	out, res, err := h.confine(body, proto, policy, x)
 	if err != nil {
 		return err
 	}
@@ -50,6 +52,9 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	for i, n := range res.Tenants {
 		x.lane.counters[i].samples.Add(float64(n))
 	}
+	if proto == remotewrite.V2 {
+		written(w.Header(), &res)
+	}
 	if res.Refused() > 0 {
 		win := lim.Window
 		return dropped(&res, win.Past, win.Future, x.now)
@@ -58,48 +63,68 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	return nil
 }
 
-// writeMedia refuses what is not remote write 1.0 in a snappy block. An absent header is taken for the protocol's own, as
-// old senders leave it out.
-func writeMedia(head http.Header) error {
+// written tells a sender of 2.0 what became of its batch, as the specification demands of a receiver; 1.0 has no such answer.
+// Exemplars and native histograms that the store cannot hold at all count as written: a sender that misses some logs an error
+// for every batch, for ever, though nothing is wrong that it could mend. What was left out shows in the gateway's own
+// metrics, by reason.
+func written(head http.Header, res *remotewrite.Result) {
+	for name, n := range map[string]int{
+		"X-Prometheus-Remote-Write-Samples-Written":    res.Samples,
+		"X-Prometheus-Remote-Write-Histograms-Written": res.Histograms + res.Dropped[remotewrite.NativeHistogram],
+		"X-Prometheus-Remote-Write-Exemplars-Written":  res.Exemplars + res.Dropped[remotewrite.Exemplar],
+	} {
+		head.Set(name, strconv.Itoa(n))
+	}
+}
+
+// writeMedia says which protocol the header announces, and refuses what is not remote write in a snappy block. An absent
+// header is taken for 1.0's own, as old senders leave it out.
+func writeMedia(head http.Header) (remotewrite.Protocol, error) {
 	if v := head["Content-Encoding"]; len(v) > 1 || len(v) == 1 && !strings.EqualFold(v[0], "snappy") {
-		return unsupportedMedia("Content-Encoding must be snappy")
+		return 0, unsupportedMedia("Content-Encoding must be snappy")
 	}
 	v := head["Content-Type"]
 	if len(v) == 0 {
-		return nil
+		return remotewrite.V1, nil
 	}
 	media, params, err := mime.ParseMediaType(v[0])
 	if len(v) > 1 || err != nil || media != "application/x-protobuf" {
-		return unsupportedMedia("Content-Type must be application/x-protobuf")
+		return 0, unsupportedMedia("Content-Type must be application/x-protobuf")
 	}
-	// 415 is how the specification lets a sender of 2.0 fall back to 1.0.
-	if proto, ok := params["proto"]; ok && proto != "prometheus.WriteRequest" {
-		return unsupportedMedia("only remote write 1.0 is supported; set protobuf_message: prometheus.WriteRequest")
+	proto, named := params["proto"]
+	switch {
+	case len(params) == 0, named && proto == "prometheus.WriteRequest":
+		return remotewrite.V1, nil
+	case named && proto == "io.prometheus.write.v2.Request":
+		return remotewrite.V2, nil
 	}
-	return nil
+	return 0, unsupportedMedia("the protobuf message must be prometheus.WriteRequest or io.prometheus.write.v2.Request")
 }
 
 // confine decodes body, which it releases, and returns the batch to be forwarded, encoded. The loan shrinks to that.
-func (h *Handler) confine(body *buf.Buffer, policy *remotewrite.Policy, x *exchange) (*buf.Buffer, remotewrite.Result, error) {
+func (h *Handler) confine(body *buf.Buffer, proto remotewrite.Protocol, policy *remotewrite.Policy, x *exchange) (*buf.Buffer, remotewrite.Result, error) {
 	decoded, err := h.decode(body, x)
 	if err != nil {
 		return nil, remotewrite.Result{}, err
 	}
 	release := decoded.Release
 	defer func() { release() }()
-	bound, err := policy.Bound(decoded.B)
+	c := h.confiners.Get().(*remotewrite.Confiner)
+	defer h.confiners.Put(c)
+	bound, err := c.Bound(decoded.B, proto, policy)
 	if err != nil {
 		return nil, remotewrite.Result{}, err
+	}
+	if limit := x.state.Limits.InflightBytes; int64(len(decoded.B)+bound) > limit { // it would be 503 for ever
+		return nil, remotewrite.Result{}, tooLarge("the request with its labels written out", limit, "limits.inflight_bytes")
 	}
 	if err := x.loan.resize(int64(len(decoded.B) + bound)); err != nil {
 		return nil, remotewrite.Result{}, err
 	}
 	confined := h.bufs.Get(bound)
 	defer confined.Release()
-	c := h.confiners.Get().(*remotewrite.Confiner)
-	defer h.confiners.Put(c)
 	win := x.state.Limits.Window.At(x.now)
-	b, res, err := c.Confine(confined.B, decoded.B, policy, win.Min, win.Max)
+	b, res, err := c.Confine(confined.B, decoded.B, proto, policy, win.Min, win.Max)
 	if err != nil {
 		return nil, remotewrite.Result{}, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"m3gateway/internal/gatewaytest"
 )
@@ -111,7 +112,8 @@ func TestWriteRefusals(t *testing.T) {
 		"doubled slash":           {"alice", "POST", "/api/v1//write", proto, "snappy", "", good, 404, "no such route"},
 		"encoded letter":          {"alice", "POST", "/api/v1/%77rite", proto, "snappy", "", good, 404, "no such route"},
 		"JSON":                    {"alice", "POST", "/api/v1/write", "application/json", "snappy", "", good, 415, "application/x-protobuf"},
-		"remote write 2.0":        {"alice", "POST", "/api/v1/write", proto + ";proto=io.prometheus.write.v2.Request", "snappy", "", good, 415, "1.0"},
+		"an unknown message":      {"alice", "POST", "/api/v1/write", proto + ";proto=io.prometheus.write.v3.Request", "snappy", "", good, 415, "io.prometheus.write.v2.Request"},
+		"an unknown parameter":    {"alice", "POST", "/api/v1/write", proto + ";charset=x", "snappy", "", good, 415, "io.prometheus.write.v2.Request"},
 		"gzip":                    {"alice", "POST", "/api/v1/write", proto, "gzip", "", good, 415, "snappy"},
 		"zstd":                    {"alice", "POST", "/api/v1/write", proto, "zstd", "", good, 415, "snappy"},
 		"empty body":              {"alice", "POST", "/api/v1/write", proto, "snappy", "", nil, 400, "snappy"},
@@ -326,7 +328,7 @@ func TestClientLabelPolicies(t *testing.T) {
 	}
 }
 
-// TestBudgetIsGivenBack: no path through the write flow keeps bytes of the budget, and a full one is 503, not 4xx.
+// TestBudgetIsGivenBack: no path through a request keeps bytes of the budget.
 func TestBudgetIsGivenBack(t *testing.T) {
 	u := newUpstream(t, ok)
 	g := gatewaytest.Start(t, gatewaytest.Setup{
@@ -359,7 +361,65 @@ func TestBudgetIsGivenBack(t *testing.T) {
 	if a := g.Admin("GET", "/metrics"); !strings.Contains(a.Body, "m3gateway_gateway_inflight_bytes_left 3.145728e+06\n") {
 		t.Error("bytes of the budget were not given back")
 	}
-	if a := g.Do(g.Request("bob", "POST", "/api/v1/write", bodies[len(bodies)-1])); a.Status != 503 || a.Header.Get("Retry-After") == "" {
-		t.Errorf("over the budget: %+v", a)
+	// What the whole budget could not hold would be 503 for ever.
+	if a := g.Do(g.Request("bob", "POST", "/api/v1/write", bodies[len(bodies)-1])); a.Status != 413 || !strings.Contains(a.Body, "limits.inflight_bytes") {
+		t.Errorf("over the whole budget: %+v", a)
+	}
+}
+
+// TestWrite2 is remote write 2.0: translated, and answered with what was written.
+func TestWrite2(t *testing.T) {
+	for kind, carried := range map[string]bool{"m3": false, "prometheus": true} {
+		u := newUpstream(t, ok)
+		g := start(t, kind, u)
+		now := time.Now().UnixMilli()
+		table := writev2.NewSymbolTable()
+		refs := func(pairs ...string) (out []uint32) {
+			for _, s := range pairs {
+				out = append(out, table.Symbolize(s))
+			}
+			return out
+		}
+		in := writev2.Request{Timeseries: []writev2.TimeSeries{
+			{LabelsRefs: refs("__name__", "up", "tenant", "team-b"), Samples: []writev2.Sample{{Value: 1, Timestamp: now, StartTimestamp: 5}, {Value: 2, Timestamp: 5}},
+				Exemplars: []writev2.Exemplar{{LabelsRefs: refs("trace_id", "x"), Value: 1, Timestamp: now}}, Metadata: writev2.Metadata{HelpRef: table.Symbolize("help")}},
+			{LabelsRefs: refs("__name__", "native"), Histograms: []writev2.Histogram{{Count: &writev2.Histogram_CountInt{CountInt: 1}, Timestamp: now}}},
+		}}
+		send := func() gatewaytest.Answer {
+			in.Symbols = table.Symbols()
+			raw, err := in.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := g.Request("alice", "POST", "/api/v1/write", snappy.Encode(nil, raw))
+			req.Header.Set("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
+			req.Header.Set("Content-Encoding", "snappy")
+			return g.Do(req)
+		}
+		wrote := func(a gatewaytest.Answer) string {
+			return a.Header.Get("X-Prometheus-Remote-Write-Samples-Written") + " " + a.Header.Get("X-Prometheus-Remote-Write-Histograms-Written") + " " + a.Header.Get("X-Prometheus-Remote-Write-Exemplars-Written")
+		}
+		if a := send(); a.Status != 400 || !strings.Contains(a.Body, "too_old 1") || wrote(a) != "1 1 1" {
+			t.Errorf("%s: %+v", kind, a)
+		}
+		in.Timeseries[0].Samples = in.Timeseries[0].Samples[:1]
+		if a := send(); a.Status != 204 || wrote(a) != "1 1 1" {
+			t.Errorf("%s: %+v", kind, a)
+		}
+		saw := u.take()
+		if len(saw) != 2 || saw[1].Header.Get("Content-Type") != "application/x-protobuf" || saw[1].Header.Get("X-Prometheus-Remote-Write-Version") != "0.1.0" {
+			t.Fatalf("%s: the store saw %+v", kind, saw)
+		}
+		batch := saw[1].batch(t)
+		if n := len(batch.Timeseries); (n == 2) != carried || fmt.Sprint(batch.Timeseries[0].Labels) != `[{__name__ up {} [] 0} {tenant team-a {} [] 0}]` || (len(batch.Timeseries[0].Exemplars) == 1) != carried {
+			t.Errorf("%s: stored %v", kind, batch.String())
+		}
+		u.say(503, "")
+		if a := send(); a.Status != 503 || strings.TrimSpace(wrote(a)) != "" {
+			t.Errorf("%s: %+v", kind, a)
+		}
+		if a := g.Write("alice", []prompb.TimeSeries{gatewaytest.Series(time.Unix(1, 0), 1, "__name__", "up")}); strings.TrimSpace(wrote(a)) != "" {
+			t.Errorf("1.0 has no such headers: %+v", a)
+		}
 	}
 }

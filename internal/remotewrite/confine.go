@@ -16,13 +16,17 @@ type Confiner struct {
 	differed   int     // the first label in which the last series differed from the one before
 	points     []point
 	tenantsBuf []int
+	v2         bool     // the request is a 2.0 one; then, too:
+	symbols    []symbol // its table
+	refs       []uint32 // the symbols that the labels in hand refer to
 	shape
 }
 
 // shape is what is known of the series under way.
 type shape struct {
 	labelsStart, labelsEnd int    // the labels lie here, if whole
-	whole                  bool   // labels are contiguous, minimal, sorted and all to be kept: runs of them may be copied
+	ordered                bool   // labels are sorted, without repeats or empty values
+	whole                  bool   // labels are ordered, contiguous and minimal: runs of them may be copied
 	followed               bool   // labels were read by what was known of the series before; they are whole and judged
 	bad                    Reason // why the series is dropped
 	isBad                  bool
@@ -49,10 +53,22 @@ const (
 	tagSample    = 0x12
 	tagExemplar  = 0x1a
 	tagHistogram = 0x22
+	tagMetadata  = 0x2a // of the 2.0 TimeSeries
 )
 
-// Bound counts the series of the decoded request src and returns the most bytes that Confine can make of it.
-func (p *Policy) Bound(src []byte) (int, error) {
+// Protocol is a version of remote write.
+type Protocol uint8
+
+const (
+	V1 Protocol = iota // prometheus.WriteRequest
+	V2                 // io.prometheus.write.v2.Request
+)
+
+// Bound reads the frame of the decoded request src and returns the most bytes that Confine can make of it.
+func (c *Confiner) Bound(src []byte, proto Protocol, p *Policy) (int, error) {
+	if proto == V2 {
+		return c.bound2(src, p)
+	}
 	series := 0
 	for at := 0; at < len(src); {
 		if src[at] == tagSeries {
@@ -75,27 +91,43 @@ func (p *Policy) Bound(src []byte) (int, error) {
 	return len(src) + series*(p.grow+5), nil
 }
 
-// Confine appends to dst the confined form of the decoded request src: every series carries its tenant's labels, and only
-// samples within [minT,maxT] Unix milliseconds remain. dst needs the capacity of p.Bound(src), else it grows. dst and src
+// Confine appends to dst the confined form, as a 1.0 request, of the decoded request src: every series carries its tenant's
+// labels, and only samples within [minT,maxT] Unix milliseconds remain. dst needs the capacity of Bound, else it grows. dst and src
 // must not overlap. The Result's Tenants slice is valid until the next call.
 //
 // Errors are *SyntaxError and, in mode Reject, *ForeignLabelError; nothing of dst is then of use.
-func (c *Confiner) Confine(dst, src []byte, p *Policy, minT, maxT int64) ([]byte, Result, error) {
+func (c *Confiner) Confine(dst, src []byte, proto Protocol, p *Policy, minT, maxT int64) ([]byte, Result, error) {
 	c.p, c.src, c.dst, c.minT, c.maxT = p, src, dst, minT, maxT
 	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(p.tenants))[:len(p.tenants)]}
 	clear(c.res.Tenants)
-	c.known = false
-	err := c.request()
+	c.known, c.v2 = false, proto == V2
+	var err error
+	if c.v2 {
+		err = c.request2()
+	} else {
+		err = c.request()
+	}
 	out, res := c.dst, c.res
 	c.tenantsBuf = c.res.Tenants
-	if cap(c.points) > maxKeptPoints {
-		c.points = nil
-	}
+	c.trim()
 	c.p, c.src, c.dst, c.res = nil, nil, nil, Result{}
 	if err != nil {
 		return nil, Result{}, err
 	}
 	return out, res, nil
+}
+
+// trim lets go of scratch space that one odd request needed.
+func (c *Confiner) trim() {
+	if cap(c.points) > maxKeptPoints {
+		c.points = nil
+	}
+	if cap(c.symbols) > maxKeptPoints {
+		c.symbols = nil
+	}
+	if cap(c.refs) > maxKeptPoints {
+		c.refs = nil
+	}
 }
 
 func (c *Confiner) request() error {
@@ -125,12 +157,9 @@ func (c *Confiner) request() error {
 			if err := f.want(wireBytes); err != nil {
 				return err
 			}
-			w, err := walk(c.src, f.start, f.end, metadataFields)
-			if err != nil {
+			if err := c.metadata(&f, metadataFields); err != nil {
 				return err
 			}
-			c.res.Unknown += w.unknown
-			c.res.Dropped[Metadata]++
 		default:
 			c.res.Unknown++
 		}
@@ -139,11 +168,19 @@ func (c *Confiner) request() error {
 	return nil
 }
 
+// metadata checks the message f and counts it as left out.
+func (c *Confiner) metadata(f *field, fields schema) error {
+	w, err := walk(c.src, f.start, f.end, fields)
+	c.res.Unknown += w.unknown
+	c.res.Dropped[Metadata]++
+	return err
+}
+
 // series judges the TimeSeries in src[at:end) and appends what is kept of it.
 func (c *Confiner) series(at, end int) error {
 	c.points = c.points[:0]
 	// What survey found of the series before still holds where no label came or went.
-	c.labelsStart, c.whole, c.followed, c.isBad = at, true, false, false
+	c.labelsStart, c.whole, c.ordered, c.followed, c.isBad = at, true, true, false, false
 	at, err := c.labels(at, end)
 	if err != nil {
 		return err
@@ -158,10 +195,15 @@ func (c *Confiner) series(at, end int) error {
 	if err := c.judge(at, end); err != nil {
 		return err
 	}
+	c.known = c.whole && !c.isBad
+	return c.finish()
+}
+
+// finish gives the judged series its tenant and appends it.
+func (c *Confiner) finish() error {
 	if c.isBad {
 		return nil
 	}
-	c.known = c.whole
 	tenant, err := c.tenant()
 	if err != nil {
 		return err
@@ -190,7 +232,7 @@ func (c *Confiner) lateLabels(at, end int) error {
 			if err := f.want(wireBytes); err != nil {
 				return err
 			}
-			c.whole, c.followed, c.known = false, false, false
+			c.whole, c.ordered, c.followed, c.known = false, false, false, false
 			if err := c.oneLabel(at, f.start, f.end); err != nil {
 				return err
 			}

@@ -52,12 +52,12 @@ func (r *reference) policy(t testing.TB) *Policy {
 // check runs Confine on src and compares everything it says with the reference.
 func check(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 	t.Helper()
-	bound, boundErr := p.Bound(src)
+	bound, boundErr := new(Confiner).Bound(src, V1, p)
 	var dst []byte
 	if boundErr == nil {
 		dst = make([]byte, 0, bound)
 	}
-	out, res, err := c.Confine(dst, src, p, ref.minT, ref.maxT)
+	out, res, err := c.Confine(dst, src, V1, p, ref.minT, ref.maxT)
 	var in prompb.WriteRequest
 	oracleErr := in.Unmarshal(src)
 	var syntax *SyntaxError
@@ -329,7 +329,7 @@ func confine(t *testing.T, ref reference, in ...prompb.TimeSeries) (prompb.Write
 	}
 	ref.minT, ref.maxT = testNow-600_000, testNow+600_000
 	check(t, new(Confiner), &ref, ref.policy(t), src)
-	out, res, err := new(Confiner).Confine(nil, src, ref.policy(t), ref.minT, ref.maxT)
+	out, res, err := new(Confiner).Confine(nil, src, V1, ref.policy(t), ref.minT, ref.maxT)
 	var got prompb.WriteRequest
 	if e := got.Unmarshal(out); e != nil {
 		t.Fatal(e)
@@ -434,7 +434,7 @@ func TestSyntaxErrorsNameTheOffset(t *testing.T) {
 		"short double":            {[]byte{0x0a, 4, 0x12, 2, 0x09, 0}, 4},
 		"timestamp as a double":   {[]byte{0x0a, 11, 0x12, 9, 0x11, 0, 0, 0, 0, 0, 0, 0, 0}, 5},
 	} {
-		_, _, err := new(Confiner).Confine(nil, tc.src, ref.policy(t), 0, math.MaxInt64)
+		_, _, err := new(Confiner).Confine(nil, tc.src, V1, ref.policy(t), 0, math.MaxInt64)
 		var s *SyntaxError
 		if !errors.As(err, &s) || s.Offset != tc.offset {
 			t.Errorf("%s: %v, want offset %d", name, err, tc.offset)

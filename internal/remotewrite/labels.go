@@ -134,13 +134,13 @@ func (c *Confiner) judgeLabel(i int) {
 	l := &c.cur[i]
 	name := c.nameOf(l)
 	if i > 0 && bytes.Compare(c.nameOf(&c.cur[i-1]), name) >= 0 {
-		c.whole = false
+		c.ordered = false
 	}
 	if why, bad := c.labelProblem(l); bad {
 		c.drop(why)
 	}
 	if l.valueLen == 0 {
-		c.whole = false // the same as absent: settle removes it
+		c.ordered = false // the same as absent: settle removes it
 		return
 	}
 	l.metric = string(name) == metricName
@@ -183,7 +183,8 @@ func (c *Confiner) place(l *label, name []byte) {
 
 // settle brings the labels of a series that was not followed into canonical order, without empty values, and judges the set.
 func (c *Confiner) settle() {
-	if !c.whole {
+	if !c.ordered {
+		c.whole = false
 		c.cur = slices.DeleteFunc(c.cur, func(l label) bool { return l.valueLen == 0 })
 		slices.SortStableFunc(c.cur, func(a, b label) int { return bytes.Compare(c.nameOf(&a), c.nameOf(&b)) })
 		for i := 1; i < len(c.cur); i++ {

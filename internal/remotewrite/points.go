@@ -23,14 +23,14 @@ func (c *Confiner) judge(at, end int) error {
 		if err != nil {
 			return err
 		}
-		if f.number >= 2 && f.number <= 4 {
+		kind := c.kind(f.number)
+		if kind != 0 {
 			if err := f.want(wireBytes); err != nil {
 				return err
 			}
 		}
-		switch f.number {
-		case 1:
-		case 2:
+		switch kind {
+		case tagSample:
 			_, ts, canonical, err := c.sample(f.start, f.end)
 			if err != nil {
 				return err
@@ -41,12 +41,18 @@ func (c *Confiner) judge(at, end int) error {
 			} else if c.inWindow(ts) {
 				c.keepSample(at, after, f.start, canonical)
 			}
-		case 3, 4:
-			if err := c.histogramOrExemplar(&f, &lost); err != nil {
+		case tagHistogram, tagExemplar:
+			if err := c.histogramOrExemplar(&f, kind, &lost); err != nil {
+				return err
+			}
+		case tagMetadata:
+			if err := c.metadata(&f, metadata2Fields); err != nil {
 				return err
 			}
 		default:
-			c.res.Unknown++
+			if f.number != 1 {
+				c.res.Unknown++
+			}
 		}
 		at = after
 	}
@@ -58,12 +64,30 @@ func (c *Confiner) judge(at, end int) error {
 	return nil
 }
 
-func (c *Confiner) histogramOrExemplar(f *field, lost *int) error {
-	fields, kind, keep, why := exemplarFields, byte(tagExemplar), c.p.rules.Exemplars, Exemplar
-	if f.number == 4 {
-		fields, kind, keep, why = histogramFields, tagHistogram, c.p.rules.Histograms, NativeHistogram
+// Field numbers of TimeSeries by what they hold; the protocols share those of labels and samples.
+var (
+	kinds1 = [6]byte{2: tagSample, 3: tagExemplar, 4: tagHistogram}
+	kinds2 = [6]byte{2: tagSample, 3: tagHistogram, 4: tagExemplar, 5: tagMetadata}
+)
+
+// kind is the tag in a 1.0 TimeSeries of what field number n of the series in hand holds; 0: labels, or nothing known.
+func (c *Confiner) kind(n int) byte {
+	switch {
+	case n >= len(kinds1):
+		return 0
+	case c.v2:
+		return kinds2[n]
 	}
-	w, err := walk(c.src, f.start, f.end, fields)
+	return kinds1[n]
+}
+
+func (c *Confiner) histogramOrExemplar(f *field, kind byte, lost *int) error {
+	exemplar := kind == tagExemplar
+	keep, why := c.p.rules.Histograms, NativeHistogram
+	if exemplar {
+		keep, why = c.p.rules.Exemplars, Exemplar
+	}
+	w, err := walk(c.src, f.start, f.end, c.fieldsOf(kind))
 	if err != nil {
 		return err
 	}
@@ -72,14 +96,12 @@ func (c *Confiner) histogramOrExemplar(f *field, lost *int) error {
 	case !keep:
 		c.count(why, 1, w.timestamp)
 	case c.isBad:
-		if f.number == 4 {
+		if !exemplar {
 			*lost++
 		}
-	case f.number == 3 && !w.text: // an exemplar's labels are no part of the series: it is lost alone
-		c.count(Exemplar, 1, w.timestamp)
-	case f.number == 3 && (w.timestamp < c.minT || w.timestamp > c.maxT):
-		c.count(Exemplar, 1, w.timestamp)
-	case f.number == 3 || c.inWindow(w.timestamp):
+	case exemplar && (!w.text || !c.exemplarText2(f) || w.timestamp < c.minT || w.timestamp > c.maxT):
+		c.count(Exemplar, 1, w.timestamp) // an exemplar's labels and time are no part of the series: it is lost alone
+	case exemplar || c.inWindow(w.timestamp):
 		c.points = append(c.points, point{start: uint32(f.start), end: uint32(f.end), kind: kind})
 	}
 	return nil
@@ -131,6 +153,14 @@ func (c *Confiner) sample(at, end int) (value uint64, ts int64, canonical bool, 
 				return 0, 0, false, err
 			}
 			ts = int64(f.num)
+		case 3:
+			if !c.v2 {
+				c.res.Unknown++
+				break
+			}
+			if err := f.want(wireVarint); err != nil { // the start timestamp of 2.0 has no place in 1.0
+				return 0, 0, false, err
+			}
 		default:
 			c.res.Unknown++
 		}
@@ -225,7 +255,11 @@ func (c *Confiner) labelsSize(t *tenantFields) int {
 
 // labelBody is the length of l's canonical payload.
 func labelBody(l *label) int {
-	name, value := int(l.nameLen), int(l.valueLen)
+	return pairBody(int(l.nameLen), int(l.valueLen))
+}
+
+// pairBody is the length of a Label's payload for a name and a value of those lengths.
+func pairBody(name, value int) int {
 	return 1 + uvarintLen(name) + name + 1 + uvarintLen(value) + value
 }
 
@@ -272,8 +306,11 @@ func (c *Confiner) pointSize(pt *point) int {
 	case pt.kind == tagSample:
 		n := sampleBody(c.point(pt))
 		return 2 + n
+	case c.v2 && pt.kind == tagExemplar:
+		n := c.exemplarSize2(pt)
+		return 1 + uvarintLen(n) + n
 	default:
-		n := knownSize(c.src, int(pt.start), int(pt.end), fieldsOf(pt.kind))
+		n := knownSize(c.src, int(pt.start), int(pt.end), c.fieldsOf(pt.kind))
 		return 1 + uvarintLen(n) + n
 	}
 }
@@ -316,22 +353,34 @@ func (c *Confiner) emitPoint(pt *point, tenant int) {
 		}
 		c.res.Samples += n
 		c.res.Tenants[tenant] += n
-	default:
-		c.dst = appendTagged(c.dst, pt.kind, knownSize(c.src, int(pt.start), int(pt.end), fieldsOf(pt.kind)))
-		c.dst = appendKnown(c.dst, c.src, int(pt.start), int(pt.end), fieldsOf(pt.kind))
-		if pt.kind == tagExemplar {
-			c.res.Exemplars++
+	case tagExemplar:
+		c.res.Exemplars++
+		if c.v2 {
+			c.emitExemplar2(pt)
 			return
 		}
+		c.emitKnown(pt)
+	default:
+		c.emitKnown(pt)
 		c.res.Histograms++
 		c.res.Tenants[tenant]++
 	}
 }
 
+// emitKnown appends a point field by field.
+func (c *Confiner) emitKnown(pt *point) {
+	fields := c.fieldsOf(pt.kind)
+	c.dst = appendTagged(c.dst, pt.kind, knownSize(c.src, int(pt.start), int(pt.end), fields))
+	c.dst = appendKnown(c.dst, c.src, int(pt.start), int(pt.end), fields)
+}
+
 // fieldsOf is the schema of a point that is no float sample.
-func fieldsOf(kind byte) schema {
-	if kind == tagExemplar {
-		return exemplarFields
+func (c *Confiner) fieldsOf(kind byte) schema {
+	switch {
+	case kind == tagHistogram:
+		return histogramFields
+	case c.v2:
+		return exemplar2Fields
 	}
-	return histogramFields
+	return exemplarFields
 }

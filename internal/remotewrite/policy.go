@@ -19,6 +19,7 @@ const (
 	LabelTooLong                    // a label's name or value is over the limit
 	TooManyLabels                   // the series has more labels than the limit
 	ReservedLabel                   // a label that the store keeps for itself
+	InvalidSymbol                   // a label refers to a symbol that is not there (2.0)
 	ForeignTenant                   // the client named a tenant that is not the user's
 	NoTenant                        // the client named none of the user's several tenants
 	NativeHistogram                 // the store has no native histograms
@@ -34,7 +35,7 @@ var reasonNames = [Reasons]string{
 	TooOld: "too_old", TooNew: "too_new", InvalidUTF8: "invalid_utf8", InvalidLabelName: "invalid_label_name",
 	InvalidMetricName: "invalid_metric_name", DuplicateLabel: "duplicate_label", LabelTooLong: "label_too_long",
 	TooManyLabels: "too_many_labels", ReservedLabel: "reserved_label", ForeignTenant: "foreign_tenant", NoTenant: "no_tenant",
-	NativeHistogram: "native_histogram", Exemplar: "exemplar", Metadata: "metadata",
+	InvalidSymbol: "invalid_symbol", NativeHistogram: "native_histogram", Exemplar: "exemplar", Metadata: "metadata",
 }
 
 // String is the reason as metrics and answers spell it.

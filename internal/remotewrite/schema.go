@@ -24,6 +24,7 @@ const (
 	kindPackedVarint            // varints, packed or one by one
 	kindPackedFixed64           // eight-byte values, packed or one by one
 	kindTimestamp               // one varint, Unix ms
+	kindIgnored                 // one varint of 2.0 that 1.0 has no place for
 )
 
 var (
@@ -32,6 +33,10 @@ var (
 	spanFields     = schema{1: {kind: kindVarint}, 2: {kind: kindVarint}}
 	metadataFields = schema{1: {kind: kindVarint}, 2: {kind: kindText}, 4: {kind: kindText}, 5: {kind: kindText}}
 
+	exemplar2Fields = schema{1: {kind: kindPackedVarint}, 2: {kind: kindFixed64}, 3: {kind: kindTimestamp}}
+	metadata2Fields = schema{1: {kind: kindVarint}, 3: {kind: kindVarint}, 4: {kind: kindVarint}}
+
+	// One schema for both protocols: 2.0 adds a field and changes none.
 	histogramFields = schema{
 		1:  {kind: kindVarint},        // count_int
 		2:  {kind: kindFixed64},       // count_float
@@ -63,7 +68,7 @@ func (s schema) of(n int) fieldType {
 // wires reports whether a field of kind k may have wire type w.
 func (k fieldKind) wires(w int) bool {
 	switch k {
-	case kindVarint, kindTimestamp:
+	case kindVarint, kindTimestamp, kindIgnored:
 		return w == wireVarint
 	case kindFixed64:
 		return w == wireFixed64
@@ -133,7 +138,7 @@ func knownSize(src []byte, at, end int, s schema) int {
 	size := 0
 	for at < end {
 		f, after, _ := next(src, at, end)
-		if t := s.of(f.number); t.kind != kindUnknown {
+		if t := s.of(f.number); t.kind != kindUnknown && t.kind != kindIgnored {
 			n := f.end - f.start
 			if t.kind == kindMessage {
 				n = knownSize(src, f.start, f.end, t.sub)
@@ -152,7 +157,7 @@ func knownSize(src []byte, at, end int, s schema) int {
 func appendKnown(dst, src []byte, at, end int, s schema) []byte {
 	for at < end {
 		f, after, _ := next(src, at, end)
-		if t := s.of(f.number); t.kind != kindUnknown {
+		if t := s.of(f.number); t.kind != kindUnknown && t.kind != kindIgnored {
 			dst = binary.AppendUvarint(dst, uint64(f.number<<3|f.wire))
 			switch {
 			case t.kind == kindMessage:

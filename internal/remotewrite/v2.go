@@ -1,0 +1,316 @@
+package remotewrite
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"unicode/utf8"
+)
+
+// The 2.0 wire, as the remote-write 2.0 specification gives it:
+//
+//	Request        22 len symbol*                    |  2a len TimeSeries*
+//	TimeSeries     0a packed label refs, in pairs    |  12 Sample*  |  1a Histogram*  |  22 Exemplar*  |  2a Metadata
+//	Sample         09 value | 10 timestamp | 18 start timestamp
+
+// symbol is one entry of the table, and what is known of it so far, so that a text used by many series is judged once.
+type symbol struct {
+	start, end uint32
+	facts      uint8
+	rank       uint8 // as label.rank; with factName
+}
+
+const (
+	factName   = 1 << iota // it may be a label's name
+	factHit                // it is an enforced name
+	factMetric             // it is __name__
+	factValue              // it may be a label's value
+	factNamed              // it may be the value of __name__
+)
+
+// maxSymbols bounds the table's own memory, 12 bytes an entry; a batch of 10,000 series has some thousands.
+const maxSymbols = 1 << 20
+
+// table reads the symbols of the request src.
+func (c *Confiner) table(src []byte) error {
+	c.symbols = c.symbols[:0]
+	for at := 0; at < len(src); {
+		f, after, err := next(src, at, len(src))
+		if err != nil {
+			return err
+		}
+		if f.number == 4 {
+			if err := f.want(wireBytes); err != nil {
+				return err
+			}
+			if len(c.symbols) == maxSymbols {
+				return &SyntaxError{at, "a symbol beyond the first 1,048,576"}
+			}
+			c.symbols = append(c.symbols, symbol{start: uint32(f.start), end: uint32(f.end)})
+		}
+		at = after
+	}
+	return nil
+}
+
+// bound2 is Bound for 2.0: what the references of all series come to when they are written out.
+func (c *Confiner) bound2(src []byte, p *Policy) (int, error) {
+	if err := c.table(src); err != nil {
+		return 0, err
+	}
+	total := 0
+	for at := 0; at < len(src); {
+		f, after, err := next(src, at, len(src))
+		if err != nil {
+			return 0, err
+		}
+		if f.number == 5 && f.wire == wireBytes {
+			n, err := c.expanded(src, f.start, f.end)
+			if err != nil {
+				return 0, err
+			}
+			// Six bytes: the series' own tag and length.
+			if total += n + p.grow + 6; total > math.MaxInt32 {
+				return math.MaxInt32, nil
+			}
+		}
+		at = after
+	}
+	return total, nil
+}
+
+// expanded is the most bytes that the message src[at:end), a TimeSeries or an Exemplar, can take in 1.0.
+func (c *Confiner) expanded(src []byte, at, end int) (int, error) {
+	n := 0
+	for at < end {
+		f, after, err := next(src, at, end)
+		if err != nil {
+			return 0, err
+		}
+		switch {
+		case f.number == 1:
+			if err := c.readRefs(src, &f, true); err != nil {
+				return 0, err
+			}
+			for _, ref := range c.refs {
+				if int(ref) < len(c.symbols) {
+					// A tag and a length of the text, and half those of the Label around it.
+					n += int(c.symbols[ref].end-c.symbols[ref].start) + 9
+				}
+			}
+		case f.number == 4 && f.wire == wireBytes:
+			sub, err := c.expanded(src, f.start, f.end)
+			if err != nil {
+				return 0, err
+			}
+			n += sub + 6
+		default:
+			n += after - at
+		}
+		if n > math.MaxInt32 {
+			return math.MaxInt32, nil
+		}
+		at = after
+	}
+	return n, nil
+}
+
+// readRefs adds the references of the field f, packed or single, to refs, which it empties first if fresh is set.
+func (c *Confiner) readRefs(src []byte, f *field, fresh bool) error {
+	if fresh {
+		c.refs = c.refs[:0]
+	}
+	switch f.wire {
+	case wireVarint:
+		c.addRef(f.num)
+	case wireBytes:
+		for p := f.start; p < f.end; {
+			v, q := uvarint(src, p, f.end)
+			if q == 0 {
+				return &SyntaxError{p, "a broken varint"}
+			}
+			c.addRef(v)
+			p = q
+		}
+	default:
+		return &SyntaxError{f.start, "a wrong wire type"}
+	}
+	return nil
+}
+
+// addRef adds a reference, up to the first that is too many. One beyond 32 bits becomes one that no table has.
+func (c *Confiner) addRef(v uint64) {
+	if len(c.refs) <= 2*maxCollected {
+		c.refs = append(c.refs, uint32(min(v, math.MaxUint32)))
+	}
+}
+
+// request2 confines a 2.0 request.
+func (c *Confiner) request2() error {
+	if err := c.table(c.src); err != nil {
+		return err
+	}
+	for at := 0; at < len(c.src); {
+		f, after, err := next(c.src, at, len(c.src))
+		if err != nil {
+			return err
+		}
+		switch f.number {
+		case 4: // read by table
+		case 5:
+			if err := f.want(wireBytes); err != nil {
+				return err
+			}
+			if err := c.series2(f.start, f.end); err != nil {
+				return err
+			}
+		default:
+			c.res.Unknown++
+		}
+		at = after
+	}
+	return nil
+}
+
+// series2 judges the 2.0 TimeSeries in src[at:end) and appends what is kept of it.
+func (c *Confiner) series2(at, end int) error {
+	c.points, c.refs = c.points[:0], c.refs[:0]
+	c.cur, c.base = c.cur[:0], 0
+	c.whole, c.ordered, c.followed, c.isBad, c.known = false, true, false, false, false
+	for p := at; p < end; {
+		f, after, err := next(c.src, p, end)
+		if err != nil {
+			return err
+		}
+		if f.number == 1 {
+			if err := c.readRefs(c.src, &f, false); err != nil {
+				return err
+			}
+		}
+		p = after
+	}
+	c.resolve()
+	c.settle()
+	if err := c.judge(at, end); err != nil {
+		return err
+	}
+	return c.finish()
+}
+
+// resolve makes cur of refs.
+func (c *Confiner) resolve() {
+	if len(c.refs) > 2*maxCollected {
+		c.drop(TooManyLabels)
+		return
+	}
+	if len(c.refs)%2 != 0 {
+		c.drop(InvalidSymbol)
+		return
+	}
+	for _, ref := range c.refs {
+		if int(ref) >= len(c.symbols) {
+			c.drop(InvalidSymbol)
+			return
+		}
+	}
+	for i := 0; i < len(c.refs); i += 2 {
+		name, value := &c.symbols[c.refs[i]], &c.symbols[c.refs[i+1]]
+		l := label{name: name.start, nameLen: name.end - name.start, value: value.start, valueLen: value.end - value.start}
+		wanted := uint8(factValue)
+		if name.facts&factMetric != 0 {
+			wanted = factNamed
+		}
+		if name.facts&factName == 0 || value.facts&wanted == 0 {
+			c.cur = append(c.cur, l)
+			c.judgeLabel(i / 2)
+			c.learn(name, value, &c.cur[i/2])
+			continue
+		}
+		l.rank, l.hit, l.metric = name.rank, name.facts&factHit != 0, name.facts&factMetric != 0
+		c.cur = append(c.cur, l)
+		if i > 0 && bytes.Compare(c.nameOf(&c.cur[i/2-1]), c.nameOf(&l)) >= 0 {
+			c.ordered = false
+		}
+	}
+}
+
+// learn notes what judgeLabel found of two symbols; nothing while the series is bad, for it does not say of which.
+func (c *Confiner) learn(name, value *symbol, l *label) {
+	if c.isBad || l.valueLen == 0 {
+		return
+	}
+	name.facts |= factName
+	name.rank = l.rank
+	if l.hit {
+		name.facts |= factHit
+	}
+	value.facts |= factValue
+	if l.metric {
+		name.facts |= factMetric
+		value.facts |= factNamed
+	}
+}
+
+// exemplarText2 reports that the labels of a 2.0 exemplar are there, and are text.
+func (c *Confiner) exemplarText2(f *field) bool {
+	if !c.v2 {
+		return true
+	}
+	c.exemplarRefs(f.start, f.end)
+	if len(c.refs)%2 != 0 || len(c.refs) > 2*maxCollected {
+		return false
+	}
+	for _, ref := range c.refs {
+		if int(ref) >= len(c.symbols) || !utf8.Valid(c.text2(ref)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Confiner) text2(ref uint32) []byte {
+	s := &c.symbols[ref]
+	return c.src[s.start:s.end]
+}
+
+// exemplarRefs gathers the label references of the accepted exemplar src[at:end) in refs, and returns its value and time.
+func (c *Confiner) exemplarRefs(at, end int) (value uint64, ts int64) {
+	c.refs = c.refs[:0]
+	for at < end {
+		f, after, _ := next(c.src, at, end)
+		switch f.number {
+		case 1:
+			_ = c.readRefs(c.src, &f, false)
+		case 2:
+			value = binary.LittleEndian.Uint64(c.src[f.start:])
+		case 3:
+			ts = int64(f.num)
+		}
+		at = after
+	}
+	return value, ts
+}
+
+// exemplarSize2 is the length of a 2.0 exemplar's payload in 1.0. In a 1.0 Exemplar, value and time have the tags 11 and 18.
+func (c *Confiner) exemplarSize2(pt *point) int {
+	n := sampleBody(c.exemplarRefs(int(pt.start), int(pt.end)))
+	for i := 0; i < len(c.refs); i += 2 {
+		body := pairBody(len(c.text2(c.refs[i])), len(c.text2(c.refs[i+1])))
+		n += 1 + uvarintLen(body) + body
+	}
+	return n
+}
+
+func (c *Confiner) emitExemplar2(pt *point) {
+	c.dst = appendTagged(c.dst, tagExemplar, c.exemplarSize2(pt))
+	value, ts := c.exemplarRefs(int(pt.start), int(pt.end))
+	for i := 0; i < len(c.refs); i += 2 {
+		c.dst = appendLabel(c.dst, c.text2(c.refs[i]), c.text2(c.refs[i+1]))
+	}
+	if value != 0 {
+		c.dst = binary.LittleEndian.AppendUint64(append(c.dst, 0x11), value)
+	}
+	if ts != 0 {
+		c.dst = binary.AppendUvarint(append(c.dst, 0x18), uint64(ts))
+	}
+}
