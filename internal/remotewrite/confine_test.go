@@ -85,8 +85,8 @@ func check(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(out) > bound {
-		t.Fatalf("%d bytes, bound %d", len(out), bound)
+	if boundErr != nil || len(out) > bound {
+		t.Fatalf("%d bytes, bound %d, %v", len(out), bound, boundErr)
 	}
 	if cap(dst) > 0 && len(out) > 0 && &out[0] != &dst[:1][0] {
 		t.Fatal("dst was outgrown though it had the bound's capacity")

@@ -65,7 +65,7 @@ func (c *Confiner) bound2(src []byte, p *Policy) (int, error) {
 			return 0, err
 		}
 		if f.number == 5 && f.wire == wireBytes {
-			n, err := c.expanded(src, f.start, f.end)
+			n, err := c.expanded(src, f.start, f.end, true)
 			if err != nil {
 				return 0, err
 			}
@@ -79,8 +79,8 @@ func (c *Confiner) bound2(src []byte, p *Policy) (int, error) {
 	return total, nil
 }
 
-// expanded is the most bytes that the message src[at:end), a TimeSeries or an Exemplar, can take in 1.0.
-func (c *Confiner) expanded(src []byte, at, end int) (int, error) {
+// expanded is the most bytes that the message src[at:end), a TimeSeries or else an Exemplar, can take in 1.0.
+func (c *Confiner) expanded(src []byte, at, end int, series bool) (int, error) {
 	n := 0
 	for at < end {
 		f, after, err := next(src, at, end)
@@ -98,8 +98,8 @@ func (c *Confiner) expanded(src []byte, at, end int) (int, error) {
 					n += int(c.symbols[ref].end-c.symbols[ref].start) + 9
 				}
 			}
-		case f.number == 4 && f.wire == wireBytes:
-			sub, err := c.expanded(src, f.start, f.end)
+		case series && f.number == 4 && f.wire == wireBytes:
+			sub, err := c.expanded(src, f.start, f.end, false)
 			if err != nil {
 				return 0, err
 			}

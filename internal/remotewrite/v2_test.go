@@ -125,8 +125,8 @@ func check2(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 	if refused {
 		return
 	}
-	if len(out) > bound {
-		t.Fatalf("%d bytes, bound %d", len(out), bound)
+	if boundErr != nil || len(out) > bound {
+		t.Fatalf("%d bytes, bound %d, %v", len(out), bound, boundErr)
 	}
 	var got prompb.WriteRequest
 	if err := got.Unmarshal(out); err != nil {
