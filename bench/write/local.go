@@ -1,0 +1,250 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"slices"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
+
+	"m3gateway/internal/remotewrite"
+)
+
+// row is one line of the table: the same work, measured once a round.
+type row struct {
+	name string
+	// once does the work for about d and returns the number of requests and the CPU time they took together.
+	once func(ctx context.Context, d time.Duration) (int, time.Duration, error)
+	cost []float64 // CPU seconds a request, of each round
+}
+
+func (r *row) take(ctx context.Context, d time.Duration) error {
+	n, cpu, err := r.once(ctx, d)
+	if err != nil {
+		return err
+	}
+	r.cost = append(r.cost, cpu.Seconds()/float64(n))
+	return ctx.Err()
+}
+
+// local are the rows of this process. They keep their buffers, as a pool does for the gateway.
+type local struct {
+	batch      *batch
+	prometheus *remotewrite.Policy // the rules of stores of kind prometheus
+	m3         *remotewrite.Policy
+	confiner   remotewrite.Confiner
+	minT, maxT int64
+
+	decoded, confined, block []byte
+}
+
+// newLocal has the policies that the gateway makes for a user of one tenant (internal/gateway, rules).
+func newLocal(b *batch) (*local, error) {
+	limits := remotewrite.Limits{NameBytes: 1024, ValueBytes: 32 << 10, Labels: 512}
+	labels := []remotewrite.TenantLabels{{Tenant: tenant, Labels: []remotewrite.Label{{Name: "tenant", Value: tenant}}}}
+	lax, err := remotewrite.NewPolicy("tenant", remotewrite.Override,
+		remotewrite.Rules{Limits: limits, UTF8Names: true, Histograms: true, Exemplars: true}, labels)
+	if err != nil {
+		return nil, err
+	}
+	strict, err := remotewrite.NewPolicy("tenant", remotewrite.Override,
+		remotewrite.Rules{Limits: limits, Reserved: []string{"__m3", "__rollup__", "__option_id_scheme__"}}, labels)
+	if err != nil {
+		return nil, err
+	}
+	return &local{
+		batch: b, prometheus: lax, m3: strict,
+		minT: b.made.Add(-10 * time.Minute).UnixMilli(), maxT: b.made.Add(10 * time.Minute).UnixMilli(),
+	}, nil
+}
+
+// The names of the rows.
+const (
+	floorName  = "floor: snappy decode + snappy encode"
+	prompbName = "prompb: decode, unmarshal, set tenant, sort, marshal, encode"
+)
+
+func (l *local) rows() []row {
+	return []row{
+		{name: floorName, once: loop(l.floor)},
+		{name: prompbName, once: loop(l.structs)},
+		{name: "internal/remotewrite, rules of kind prometheus", once: loop(func() error { return l.wire(l.prometheus) })},
+		{name: "internal/remotewrite, rules of kind m3", once: loop(func() error { return l.wire(l.m3) })},
+	}
+}
+
+// loop is a row that calls f in this process.
+func loop(f func() error) func(context.Context, time.Duration) (int, time.Duration, error) {
+	return func(ctx context.Context, d time.Duration) (int, time.Duration, error) {
+		runtime.GC() // the garbage of the row before is not this one's
+		from, err := cpuTime(0)
+		if err != nil {
+			return 0, 0, err
+		}
+		n := 0
+		for start := time.Now(); time.Since(start) < d && ctx.Err() == nil; n++ {
+			if err := f(); err != nil {
+				return 0, 0, err
+			}
+		}
+		to, err := cpuTime(0)
+		return max(n, 1), to - from, err
+	}
+}
+
+// floor undoes the block and makes it again.
+func (l *local) floor() error {
+	n, err := snappy.DecodedLen(l.batch.body)
+	if err != nil {
+		return err
+	}
+	l.decoded = grown(l.decoded, n)
+	if l.decoded, err = snappy.Decode(l.decoded[:cap(l.decoded)], l.batch.body); err != nil {
+		return err
+	}
+	l.block = grown(l.block, snappy.MaxEncodedLen(n))
+	l.block = snappy.Encode(l.block[:cap(l.block)], l.decoded)
+	return nil
+}
+
+// wire is the job of the gateway's write path, done by internal/remotewrite on the bytes.
+func (l *local) wire(p *remotewrite.Policy) error {
+	n, err := remotewrite.DecodedLen(l.batch.body)
+	if err != nil {
+		return err
+	}
+	if l.decoded, err = remotewrite.Decode(grown(l.decoded, n), l.batch.body); err != nil {
+		return err
+	}
+	bound, err := l.confiner.Bound(l.decoded, remotewrite.V1, p)
+	if err != nil {
+		return err
+	}
+	confined, res, err := l.confiner.Confine(grown(l.confined, bound), l.decoded, remotewrite.V1, p, l.minT, l.maxT)
+	if err != nil {
+		return err
+	}
+	if res.Samples != samples {
+		return fmt.Errorf("%d samples kept of %d", res.Samples, samples)
+	}
+	l.confined = confined
+	l.block = remotewrite.Encode(grown(l.block, remotewrite.EncodedBound(len(confined))), confined)
+	return nil
+}
+
+// structs is the same job done on prompb's structs. It checks the window and no label; its byte buffers are kept, its structs
+// are fresh each time, as Unmarshal makes them.
+func (l *local) structs() error {
+	n, err := snappy.DecodedLen(l.batch.body)
+	if err != nil {
+		return err
+	}
+	l.decoded = grown(l.decoded, n)
+	if l.decoded, err = snappy.Decode(l.decoded[:cap(l.decoded)], l.batch.body); err != nil {
+		return err
+	}
+	var req prompb.WriteRequest
+	if err := req.Unmarshal(l.decoded); err != nil {
+		return err
+	}
+	for i := range req.Timeseries {
+		ts := &req.Timeseries[i]
+		ts.Labels = slices.DeleteFunc(ts.Labels, func(l prompb.Label) bool { return l.Name == "tenant" })
+		ts.Labels = append(ts.Labels, prompb.Label{Name: "tenant", Value: tenant})
+		slices.SortFunc(ts.Labels, func(a, b prompb.Label) int { return cmp.Compare(a.Name, b.Name) })
+		ts.Samples = slices.DeleteFunc(ts.Samples, func(s prompb.Sample) bool { return s.Timestamp < l.minT || s.Timestamp > l.maxT })
+	}
+	size := req.Size()
+	l.confined = grown(l.confined, size)[:size]
+	if _, err = req.MarshalToSizedBuffer(l.confined); err != nil {
+		return err
+	}
+	l.block = grown(l.block, snappy.MaxEncodedLen(size))
+	l.block = snappy.Encode(l.block[:cap(l.block)], l.confined)
+	return nil
+}
+
+// agree is an error unless the rows that do the whole job come to the same result, and it is the right one.
+func (l *local) agree() error {
+	if err := l.structs(); err != nil {
+		return err
+	}
+	want := bytes.Clone(l.block)
+	if err := confined(want); err != nil {
+		return err
+	}
+	for _, p := range []*remotewrite.Policy{l.prometheus, l.m3} {
+		if err := l.wire(p); err != nil {
+			return err
+		}
+		if !bytes.Equal(want, l.block) {
+			return errors.New("internal/remotewrite and prompb make different bodies of one batch")
+		}
+	}
+	return nil
+}
+
+// confined is an error unless body is the batch with every series in the tenant.
+func confined(body []byte) error {
+	raw, err := snappy.Decode(nil, body)
+	if err != nil {
+		return err
+	}
+	var req prompb.WriteRequest
+	if err := req.Unmarshal(raw); err != nil {
+		return err
+	}
+	if len(req.Timeseries) != samples {
+		return fmt.Errorf("%d series of %d", len(req.Timeseries), samples)
+	}
+	for i := range req.Timeseries {
+		ts := &req.Timeseries[i]
+		if len(ts.Samples) != 1 || !slices.ContainsFunc(ts.Labels, func(l prompb.Label) bool { return l.Name == "tenant" && l.Value == tenant }) ||
+			!slices.IsSortedFunc(ts.Labels, func(a, b prompb.Label) int { return cmp.Compare(a.Name, b.Name) }) {
+			return fmt.Errorf("series %d is not the tenant's: %v", i, ts)
+		}
+	}
+	return nil
+}
+
+// allocations are what one request costs internal/remotewrite when its buffers are warm.
+func (l *local) allocations() (objects, bytes float64, err error) {
+	const n = 100
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range n {
+		if err := l.wire(l.prometheus); err != nil {
+			return 0, 0, err
+		}
+	}
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / n, float64(after.TotalAlloc-before.TotalAlloc) / n, nil
+}
+
+// profile takes the CPU profile of internal/remotewrite for d.
+func (l *local) profile(file string, d time.Duration) error {
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return err
+	}
+	defer pprof.StopCPUProfile()
+	for start := time.Now(); time.Since(start) < d; {
+		if err := l.wire(l.prometheus); err != nil {
+			return err
+		}
+	}
+	return nil
+}

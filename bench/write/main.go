@@ -1,0 +1,168 @@
+// Command write measures what one remote-write request costs the gateway in CPU, beside the bare codec and beside prompb.
+//
+// All rows are taken in one run, interleaved in rounds, so that their ratios hold on a busy machine. The harness starts the
+// gateway, a store that answers 204 and a sender as processes of their own; the CPU clock of the gateway's process alone is
+// read. It needs Linux, which has such a clock for another process.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// samples of one request.
+const samples = 5000
+
+// profileTime is how long each profile is taken.
+const profileTime = 15 * time.Second
+
+// options are the command line.
+type options struct {
+	rounds  int
+	span    time.Duration // of one row in one round
+	profile string        // directory for CPU profiles; empty: none are taken
+	save    string        // file for the batch; empty: it is not kept
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench/write:", err)
+		os.Exit(1)
+	}
+}
+
+// run is the harness, or one of the two processes that the harness starts from its own binary.
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "sink":
+			return sink(os.Stdin, os.Stdout)
+		case "sender":
+			return sender(os.Stdin, os.Stdout)
+		}
+	}
+	var o options
+	flags := flag.NewFlagSet("write", flag.ContinueOnError)
+	flags.IntVar(&o.rounds, "rounds", 40, "rounds; each row is measured once in each")
+	flags.DurationVar(&o.span, "time", 400*time.Millisecond, "how long each row is measured in each round")
+	flags.StringVar(&o.profile, "profile", "", "directory to write CPU profiles to, taken after the measurement")
+	flags.StringVar(&o.save, "save", "", "file to keep the batch in: one request body, snappy")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 || o.rounds < 1 || o.span < 100*time.Millisecond {
+		return errors.New("no arguments, one round and 100ms at least; see -help")
+	}
+	return o.measure(ctx)
+}
+
+// measure prints the whole report.
+func (o *options) measure(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "bench-write-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b, err := newBatch(dir, time.Now())
+	if err != nil {
+		return fmt.Errorf("making the batch: %w", err)
+	}
+	if o.save != "" {
+		if err := os.WriteFile(o.save, b.body, 0o644); err != nil {
+			return err
+		}
+	}
+	l, err := newLocal(b)
+	if err != nil {
+		return err
+	}
+	if err := l.agree(); err != nil {
+		return err
+	}
+	whole, err := startWhole(ctx, dir, b)
+	if err != nil {
+		return err
+	}
+	defer whole.stop()
+
+	fmt.Println(heading())
+	fmt.Println(b.describe())
+	runtime.GOMAXPROCS(1) // no row of this process may spread its garbage collection over another core
+	rows := append(l.rows(), whole.rows()...)
+	for round := range o.rounds {
+		for i := range rows {
+			if err := rows[i].take(ctx, o.span); err != nil {
+				return fmt.Errorf("row %q: %w", rows[i].name, err)
+			}
+		}
+		fmt.Fprintf(os.Stderr, "round %d of %d\n", round+1, o.rounds)
+	}
+	if err := whole.verify(); err != nil {
+		return err
+	}
+	if o.profile != "" {
+		if err := o.profiles(ctx, l, whole); err != nil {
+			return err
+		}
+	}
+	objects, bytes, err := l.allocations()
+	if err != nil {
+		return err
+	}
+	fmt.Print(report(rows, objects, bytes))
+	return nil
+}
+
+// profiles writes one CPU profile of remotewrite alone and one of the whole gateway.
+func (o *options) profiles(ctx context.Context, l *local, w *whole) error {
+	if err := os.MkdirAll(o.profile, 0o755); err != nil {
+		return err
+	}
+	if err := l.profile(filepath.Join(o.profile, "remotewrite.pprof"), profileTime); err != nil {
+		return fmt.Errorf("profiling remotewrite: %w", err)
+	}
+	if err := w.profile(ctx, filepath.Join(o.profile, "gateway.pprof"), profileTime); err != nil {
+		return fmt.Errorf("profiling the gateway: %w", err)
+	}
+	return nil
+}
+
+// heading says what was run, on what.
+func heading() string {
+	model := runtime.GOARCH
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(info)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	load := ""
+	if avg, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load = ", load average at the start " + strings.Join(strings.Fields(string(avg))[:3], " ")
+	}
+	return fmt.Sprintf("command: %s\nmachine: %s, %d cores, %s/%s, %s%s",
+		strings.Join(append([]string{"go run ./bench/write"}, os.Args[1:]...), " "),
+		model, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), load)
+}
+
+// grown is b with room for n bytes and no content.
+func grown(b []byte, n int) []byte {
+	if cap(b) < n {
+		return make([]byte, 0, n)
+	}
+	return b[:0]
+}
