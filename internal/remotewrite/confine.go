@@ -186,6 +186,9 @@ func (c *Confiner) series(at, end int) error {
 		return err
 	}
 	c.labelsEnd = at
+	if c.followed && c.single(at, end) {
+		return c.finish()
+	}
 	if err := c.lateLabels(at, end); err != nil {
 		return err
 	}

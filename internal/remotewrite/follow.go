@@ -13,13 +13,10 @@ import (
 // use, and the series is to be read from its beginning without help.
 func (c *Confiner) follow(at, end int) (after int, ok bool) {
 	f := follower{c: c, start: at, p: at, old: c.base}
-	for first := true; ; first = false {
+	for {
 		f.same(end)
 		if f.p == end || c.src[f.p] != tagLabel {
 			break
-		}
-		if first {
-			c.differed = f.i
 		}
 		if !f.differing(end) {
 			return 0, false
@@ -45,15 +42,29 @@ type follower struct {
 	i             int
 	start, p, old int
 	changed       bool // labels came or went
+	differed      bool // a label was not the old one
+}
+
+// differs notes that label i is not the old one.
+func (f *follower) differs() {
+	if !f.differed {
+		f.differed, f.c.differed = true, f.i
+	}
 }
 
 // same takes over the labels from p on for as long as they are the old ones.
 func (f *follower) same(end int) {
 	c := f.c
-	// In a family, it is mostly the label that differed last time that differs again.
-	if f.i == 0 && 0 < c.differed && c.differed < len(c.cur) && f.equal(c.differed, end) {
-		f.take(c.differed)
-		return
+	if f.p == f.start && c.differed < len(c.cur) {
+		// It is mostly the label that differed last time that differs again: the name from one metric to the next, le within
+		// a histogram.
+		if c.differed == 0 {
+			return
+		}
+		if f.equal(c.differed, end) {
+			f.take(c.differed)
+			return
+		}
 	}
 	if f.i < len(c.cur) && f.equal(len(c.cur), end) {
 		f.take(len(c.cur))
@@ -114,11 +125,14 @@ func (f *follower) differing(end int) bool {
 		oldName := s[f.old+int(o.at+o.name):][:o.nameLen]
 		cmp := bytes.Compare(name, oldName)
 		if cmp == 0 { // another value of the same name
-			l.rank, l.hit, l.metric = o.rank, o.hit, o.metric
-			if l.metric && !c.validName(value, true) || !l.metric && !validText(value) {
-				return false
+			oldValue := s[f.old+int(o.at+o.value):][:o.valueLen]
+			if !bytes.Equal(value, oldValue) {
+				if !c.another(value, oldValue, o.metric) {
+					return false
+				}
+				f.differs()
 			}
-			*o = l
+			o.at, o.size, o.name, o.value, o.valueLen = l.at, l.size, l.name, l.value, l.valueLen
 			f.i++
 			f.p = after
 			return true
@@ -126,6 +140,7 @@ func (f *follower) differing(end int) bool {
 		if cmp < 0 {
 			break
 		}
+		f.differs()
 		c.cur = slices.Delete(c.cur, f.i, f.i+1) // that label is gone
 		f.changed = true
 	}
@@ -149,10 +164,23 @@ func (f *follower) insert(l *label, name, value []byte) bool {
 	if bad || l.metric && !c.validName(value, true) {
 		return false
 	}
+	f.differs()
 	c.place(l, name)
 	c.cur = slices.Insert(c.cur, f.i, *l)
 	f.i++
 	f.p += int(l.size)
 	f.changed = true
 	return true
+}
+
+// another judges a value that takes the place of old, which is well-formed.
+func (c *Confiner) another(value, old []byte, metric bool) bool {
+	switch {
+	case !metric:
+		return validText(value)
+	case c.p.rules.UTF8Names:
+		return validText(value)
+	}
+	// A metric name is judged byte by byte, and names that follow one another begin alike.
+	return len(value) > 0 && classic(value[commonPrefix(value, old):], true) && nameClass[value[0]]&digit == 0
 }

@@ -31,6 +31,11 @@ func (c *Confiner) validName(name []byte, metric bool) bool {
 	if c.p.rules.UTF8Names {
 		return validText(name)
 	}
+	return classic(name, metric) && nameClass[name[0]]&digit == 0
+}
+
+// classic reports that every byte of name may stand in a classic name.
+func classic(name []byte, metric bool) bool {
 	allowed := uint8(letter | digit)
 	if metric {
 		allowed |= colon
@@ -40,7 +45,17 @@ func (c *Confiner) validName(name []byte, metric bool) bool {
 			return false
 		}
 	}
-	return nameClass[name[0]]&digit == 0
+	return true
+}
+
+// commonPrefix is the length of a common prefix of a and b, of whole words of eight bytes.
+func commonPrefix(a, b []byte) int {
+	n := min(len(a), len(b))
+	i := 0
+	for i+8 <= n && binary.LittleEndian.Uint64(a[i:]) == binary.LittleEndian.Uint64(b[i:]) {
+		i += 8
+	}
+	return i
 }
 
 // validText reports UTF-8; plain ASCII, which nearly all labels are, is seen eight bytes at a time.
