@@ -11,8 +11,10 @@ import (
 	"runtime/pprof"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/prompb"
 
 	"m3gateway/internal/remotewrite"
@@ -69,7 +71,7 @@ func newLocal(b *batch) (*local, error) {
 // The names of the rows.
 const (
 	floorName  = "floor: snappy decode + snappy encode"
-	prompbName = "prompb: decode, unmarshal, set tenant, sort, marshal, encode"
+	prompbName = "prompb: decode, unmarshal, set tenant, check, sort, marshal, encode"
 )
 
 func (l *local) rows() []row {
@@ -140,8 +142,8 @@ func (l *local) wire(p *remotewrite.Policy) error {
 	return nil
 }
 
-// structs is the same job done on prompb's structs. It checks the window and no label; its byte buffers are kept, its structs
-// are fresh each time, as Unmarshal makes them.
+// structs is the same job done on prompb's structs, labels and window checked. Its byte buffers are kept, its structs are fresh
+// each time, as Unmarshal makes them.
 func (l *local) structs() error {
 	n, err := snappy.DecodedLen(l.batch.body)
 	if err != nil {
@@ -160,6 +162,9 @@ func (l *local) structs() error {
 		ts.Labels = slices.DeleteFunc(ts.Labels, func(l prompb.Label) bool { return l.Name == "tenant" })
 		ts.Labels = append(ts.Labels, prompb.Label{Name: "tenant", Value: tenant})
 		slices.SortFunc(ts.Labels, func(a, b prompb.Label) int { return cmp.Compare(a.Name, b.Name) })
+		if err := checked(ts.Labels); err != nil {
+			return err
+		}
 		ts.Samples = slices.DeleteFunc(ts.Samples, func(s prompb.Sample) bool { return s.Timestamp < l.minT || s.Timestamp > l.maxT })
 	}
 	size := req.Size()
@@ -169,6 +174,20 @@ func (l *local) structs() error {
 	}
 	l.block = grown(l.block, snappy.MaxEncodedLen(size))
 	l.block = snappy.Encode(l.block[:cap(l.block)], l.confined)
+	return nil
+}
+
+// checked is an error unless labels, which are sorted, are fit to be stored.
+func checked(labels []prompb.Label) error {
+	for i, l := range labels {
+		classic := model.LegacyValidation.IsValidLabelName(l.Name)
+		if l.Name == model.MetricNameLabel {
+			classic = model.LegacyValidation.IsValidMetricName(l.Value)
+		}
+		if !classic || !utf8.ValidString(l.Value) || i > 0 && labels[i-1].Name == l.Name {
+			return fmt.Errorf("bad label %q", l.Name)
+		}
+	}
 	return nil
 }
 

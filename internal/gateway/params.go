@@ -139,11 +139,6 @@ func duration(s string) (time.Duration, bool) {
 	return total, total > 0
 }
 
-func isCount(s string) bool {
-	_, err := strconv.ParseUint(s, 10, 31)
-	return err == nil
-}
-
 // timeout puts the time that the client asks for into out, clamped to what the gateway itself waits.
 func (x *exchange) timeout(in, out url.Values) error {
 	v := in.Get("timeout")
