@@ -10,7 +10,10 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"flag"
+	"io"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -223,7 +226,7 @@ func TestCheck(t *testing.T) {
 			"team-a  env=\"prod\", tenant=\"team-a\", zone=\"eu\"\n" +
 			"team-b  tenant=\"team-b\"\n",
 		"is kept if it names a tenant of the user (client_label: allow)\n",
-		"from 2h0m0s ago to 10m0s ahead (limits.window)\n",
+		"from 2h0m0s ago (limits.window.past) to 10m0s ahead (limits.window.future)\n",
 		"  kind    m3, namespace \"default\" must be ready\n  member  http://127.0.0.1:7201\n  member  http://127.0.0.1:7202\n",
 	} {
 		if !strings.Contains(out, want) {
@@ -248,6 +251,37 @@ func TestCheckWarns(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "is valid") || !strings.HasPrefix(errs, "warning: ") || !strings.Contains(errs, `"nobody"`) {
 		t.Errorf("exit status %d, stderr %s, stdout\n%s", code, errs, out)
 	}
+}
+
+// With limits.window: auto, the store is asked; that it does not answer is no mistake of the configuration.
+func TestCheckLearnsTheWindow(t *testing.T) {
+	const registry = `{"registry":{"namespaces":{"default":{"retentionOptions":{"bufferFutureNanos":"300000000000","bufferPastNanos":"1200000000000"},"aggregationOptions":{"aggregations":[{"aggregated":false,"attributes":null}]}}}}}`
+	status := http.StatusOK
+	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/api/v1/services/m3db/namespace" {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, registry)
+		}
+	}))
+	write := house(t)
+	write("gateway.yaml", strings.NewReplacer("{past: 2h}", "{past: auto, future: auto, downsampler_past: 15s}",
+		`["http://127.0.0.1:7201", "http://127.0.0.1:7202"]`, `["`+store.URL+`"]`).Replace(goodConfig))
+	code, out, errs := gateway(t, "", "check")
+	if want := `from 20m0s ago (bufferPast of namespace "default") to 5m0s ahead (bufferFuture of namespace "default")`; code != 0 || errs != "" || !strings.Contains(out, want) {
+		t.Errorf("exit status %d, stderr %s, stdout\n%s\nwant %s", code, errs, out, want)
+	}
+	status = http.StatusInternalServerError
+	failed := func(why string) {
+		t.Helper()
+		code, out, errs := gateway(t, "", "check")
+		if code != 0 || !strings.Contains(out, "is valid") || !strings.Contains(out, "as the store says, which is not learnt") ||
+			!strings.HasPrefix(errs, "warning: limits.window is auto and was not learnt: ") || !strings.Contains(errs, why) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("exit status %d, stderr %s, stdout\n%s\nwant %s", code, errs, out, why)
+		}
+	}
+	failed("answered 500 to GET /api/v1/services/m3db/namespace")
+	store.Close()
+	failed("connection refused")
 }
 
 func TestCheckRefuses(t *testing.T) {

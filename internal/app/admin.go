@@ -12,11 +12,15 @@ func (g *Gateway) admin() http.Handler {
 	mux.Handle("GET /metrics", g.metrics.handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		l := g.current()
+		_, known := l.edges.Reach()
 		switch {
 		case g.draining.Load():
 			http.Error(w, "draining", http.StatusServiceUnavailable)
-		case !g.current().pool.Ready():
+		case !l.pool.Ready():
 			http.Error(w, "no upstream is ready", http.StatusServiceUnavailable)
+		case !known:
+			http.Error(w, "limits.window is not learnt from the store yet", http.StatusServiceUnavailable)
 		default:
 			fmt.Fprintln(w, "ready")
 		}

@@ -18,7 +18,6 @@ import (
 	"m3gateway/internal/gateway"
 	"m3gateway/internal/limits"
 	"m3gateway/internal/listen"
-	"m3gateway/internal/m3"
 	"m3gateway/internal/proxy"
 )
 
@@ -31,6 +30,9 @@ type Options struct {
 	Reload <-chan os.Signal
 	// WatchInterval is the time between two looks at the configuration's files. Default 5s.
 	WatchInterval time.Duration
+	// DiscoveryInterval is the least time between two looks at the store's namespaces, with limits.window: auto. The most is
+	// twice that. Default 30s.
+	DiscoveryInterval time.Duration
 }
 
 // Gateway is a whole gateway whose sockets are bound.
@@ -53,14 +55,19 @@ type Gateway struct {
 // live is what a reload replaces as one.
 type live struct {
 	*Loaded
-	pool *proxy.Pool
-	stop context.CancelFunc // ends the pool's probes
+	pool  *proxy.Pool
+	stop  context.CancelFunc // ends the pool's probes
+	edges *limits.Edges      // the window in force
+	end   func()             // ends the learning of edges
 }
 
 // New binds the sockets of what was loaded. Nothing is served before Run.
 func New(loaded *Loaded, opts Options) (g *Gateway, err error) {
 	if opts.WatchInterval == 0 {
 		opts.WatchInterval = 5 * time.Second
+	}
+	if opts.DiscoveryInterval == 0 {
+		opts.DiscoveryInterval = 30 * time.Second
 	}
 	cfg := loaded.Config
 	g = &Gateway{opts: opts, log: newLog(cfg.Log, opts.Log), metrics: newMetrics(opts.Version)}
@@ -112,6 +119,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		stop()
 		watching.Wait()
 		l := g.current()
+		l.end()
 		l.stop()
 		l.pool.Close()
 	}()
@@ -133,20 +141,19 @@ func (g *Gateway) current() *live { return g.live.Load() }
 // use makes loaded the state in use, all of it or, on an error, nothing.
 func (g *Gateway) use(loaded *Loaded) error {
 	old := g.current()
-	next := &live{Loaded: loaded}
+	next := &live{Loaded: loaded, edges: limits.NewEdges(loaded.Config.Limits.Window)}
 	up := loaded.Config.Upstream
 	if old != nil && sameUpstream(old.Config.Upstream, up) {
 		next.pool, next.stop = old.pool, old.stop
 	} else {
-		probe := proxy.Probe{Path: m3.ReadyPath(up.Store.Kind), OK: up.Store.ReadyError}
-		pool, err := proxy.New(up.Pool, probe, g.log, g.upstream)
+		pool, err := newPool(up, g.log, g.upstream)
 		if err != nil {
 			return err
 		}
 		next.pool = pool
 	}
 	state, err := g.handler.Build(gateway.Parts{
-		Users: loaded.Users, Table: loaded.Table, Limits: loaded.Config.Limits, Store: up.Store, Pool: next.pool,
+		Users: loaded.Users, Table: loaded.Table, Limits: loaded.Config.Limits, Edges: next.edges, Store: up.Store, Pool: next.pool,
 		Realm: loaded.Config.Auth.Realm, ReadTimeout: up.Pool.ReadTimeout,
 	})
 	if err != nil {
@@ -157,6 +164,13 @@ func (g *Gateway) use(loaded *Loaded) error {
 		ctx, next.stop = context.WithCancel(context.Background())
 		next.pool.Start(ctx)
 	}
+	if old != nil {
+		old.end()
+		if s, ok := old.edges.Learnt(); ok && old.pool == next.pool && loaded.Config.Limits.Window.Auto() {
+			next.edges.Learn(s)
+		}
+	}
+	next.end = g.startDiscovery(next)
 	g.manager.Use(loaded.Certs)
 	g.handler.Use(state)
 	g.verifier.Purge(loaded.Users)

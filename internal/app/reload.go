@@ -100,8 +100,9 @@ func digest(files []string) [sha256.Size]byte {
 func (g *Gateway) summary() {
 	l := g.current()
 	cfg := l.Config
+	reach, known := l.edges.Reach()
 	g.log.Info("configuration in use", "config", l.Path, "users", len(l.Table.Grants()), "kind", cfg.Upstream.Store.Kind,
-		"window_past", cfg.Limits.Window.Past.String(), "window_future", cfg.Limits.Window.Future.String(), "tenant_label", cfg.Tenancy.Label,
+		"window", describe(reach, known), "tenant_label", cfg.Tenancy.Label,
 		"https", g.HTTPSAddr().String(), "admin", g.AdminAddr().String())
 	for _, w := range append(l.Table.Warnings(), l.Certs.Warnings(time.Now())...) {
 		g.log.Warn(w)

@@ -93,6 +93,13 @@ func (c *Config) Check(bad func(field, problem string)) {
 	c.Limits.Check(in("limits"))
 	c.Upstream.Store.Check(in("upstream"))
 	c.Upstream.Pool.Check(in("upstream"))
+	if w := c.Limits.Window; c.Upstream.Store.Kind == m3.KindPrometheus {
+		for field, side := range map[string]limits.Side{"past": w.Past, "future": w.Future} {
+			if side.Auto {
+				bad("limits.window."+field, "is learnt from M3's namespaces, which an upstream of kind prometheus does not have; write a duration, such as 10m")
+			}
+		}
+	}
 	c.Log.Check(in("log"))
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"m3gateway/internal/limits"
 )
 
 const envPassword = "value-of-the-environment"
@@ -125,7 +127,7 @@ func TestMinimal(t *testing.T) {
 
 // keysOf lists the paths of all keys that type t knows; * stands for any key of a table and any element of a list.
 func keysOf(t reflect.Type, path string, out map[string]bool) {
-	switch t.Kind() {
+	switch shape(t) {
 	case reflect.Struct:
 		for _, f := range fieldsOf(t) {
 			out[dotted(path, f.key)] = true
@@ -190,7 +192,7 @@ func TestTypes(t *testing.T) {
 	walk = func(v reflect.Value, path string, f field) {
 		typ := v.Type()
 		switch {
-		case typ.Kind() == reflect.Struct:
+		case shape(typ) == reflect.Struct:
 			for _, f := range fieldsOf(typ) {
 				if f.key == "" {
 					t.Errorf("%s: a field has no yaml key", path)
@@ -209,7 +211,7 @@ func TestTypes(t *testing.T) {
 		case typ.Kind() == reflect.String:
 		default:
 			text := map[bool]string{true: "true", false: "0"}[typ.Kind() == reflect.Bool]
-			if mend := setNumber(reflect.New(typ).Elem(), text, f, false); mend != "" {
+			if mend := setScalar(reflect.New(typ).Elem(), text, f, false); mend != "" {
 				t.Errorf("%s: %s", path, mend)
 			}
 		}
@@ -236,8 +238,8 @@ log: {access: "${ACCESS}"}
 		"list":     {cfg.Upstream.Pool.URLs[0], "http://127.0.0.1:7201"},
 		"once":     {cfg.Upstream.Pool.BasicAuth.Password, "x\nlog: {level: debug} # ${UPSTREAM_PASSWORD} $$"},
 		"no yaml":  {cfg.Log.Level, "info"},
-		"duration": {cfg.Limits.Window.Past, 20 * time.Minute},
-		"default":  {cfg.Limits.Window.Future, 10 * time.Minute},
+		"duration": {cfg.Limits.Window.Past, limits.Side{Fixed: 20 * time.Minute}},
+		"default":  {cfg.Limits.Window.Future, limits.Side{Fixed: 10 * time.Minute}},
 		"zero":     {cfg.Auth.CacheTTL, time.Duration(0)},
 		"size":     {cfg.Limits.RequestBytes, int64(2 << 20)},
 		"bytes":    {cfg.Limits.DecodedBytes, int64(5_000_000)},
@@ -256,6 +258,20 @@ func parseText(t *testing.T, text string) *Config {
 		t.Fatal(err)
 	}
 	return cfg
+}
+
+// A type that reads itself is a scalar whatever it is made of: its text is expanded, may be quoted, and a list or a section in
+// its place is refused.
+func TestAuto(t *testing.T) {
+	for text, want := range map[string]limits.WindowConfig{
+		`{past: auto, future: "auto", downsampler_past: 15s}`: {Past: limits.Side{Auto: true}, Future: limits.Side{Auto: true}, DownsamplerPast: 15 * time.Second},
+		`{past: "${PAST}", future: auto}`:                     {Past: limits.Side{Fixed: 20 * time.Minute}, Future: limits.Side{Auto: true}},
+	} {
+		cfg := parseText(t, "auth: {htpasswd_file: users}\ntls: {certificates: [{cert_file: c, key_file: k}]}\nupstream: {urls: ['http://127.0.0.1:7201']}\nlimits: {window: "+text+"}\n")
+		if cfg.Limits.Window != want {
+			t.Errorf("%s: %+v", text, cfg.Limits.Window)
+		}
+	}
 }
 
 func TestSecretFile(t *testing.T) {

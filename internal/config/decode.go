@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -17,6 +18,7 @@ type field struct {
 	typ    reflect.Type
 	path   bool // a path, relative to the config file
 	bytes  bool // a size in bytes, written with or without a unit
+	time   bool // a duration, or a type that reads one among other texts
 	secret bool // its value is never shown
 	file   bool // key is <key>_file of a secret: the value is read from that file
 }
@@ -38,6 +40,7 @@ func fieldsOf(t reflect.Type) []field {
 			key: key, index: []int{i}, typ: sf.Type,
 			path:   sf.Tag.Get("path") == "true",
 			bytes:  sf.Tag.Get("unit") == "bytes",
+			time:   sf.Tag.Get("unit") == "duration",
 			secret: sf.Tag.Get("secret") == "true",
 		}
 		fields = append(fields, f)
@@ -49,9 +52,26 @@ func fieldsOf(t reflect.Type) []field {
 	return fields
 }
 
+// isDuration says that f is written as a duration, if perhaps not only so.
+func (f field) isDuration() bool { return f.time || f.typ == reflect.TypeFor[time.Duration]() }
+
+// readsItself says that values of type t are read from a scalar by their own UnmarshalText, whatever t is made of. Its error
+// says what to write instead.
+func readsItself(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// shape is t's kind as far as the decoder must know it: Invalid for a type that reads itself.
+func shape(t reflect.Type) reflect.Kind {
+	if readsItself(t) {
+		return reflect.Invalid
+	}
+	return t.Kind()
+}
+
 // holdsSecret says whether a section of type t has a secret somewhere, so that text in its place may be one.
 func holdsSecret(t reflect.Type) bool {
-	switch t.Kind() {
+	switch shape(t) {
 	case reflect.Map, reflect.Slice:
 		return holdsSecret(t.Elem())
 	case reflect.Struct:
@@ -113,12 +133,12 @@ func (d *decoder) value(key, n *yaml.Node, path string, f field, v reflect.Value
 	if d.refused(key, n, path, f) {
 		return
 	}
-	switch {
-	case f.typ.Kind() == reflect.Struct:
+	switch kind := shape(f.typ); {
+	case kind == reflect.Struct:
 		d.section(n, path, f, v)
-	case f.typ.Kind() == reflect.Map:
+	case kind == reflect.Map:
 		d.table(n, path, f, v)
-	case f.typ.Kind() == reflect.Slice:
+	case kind == reflect.Slice:
 		d.list(n, path, f, v)
 	case n.Kind != yaml.ScalarNode:
 		d.fail(key, path, " is %s; write %s", kindOf(n), wanted(f))
@@ -158,19 +178,19 @@ func (d *decoder) refused(key, n *yaml.Node, path string, f field) bool {
 // wanted says what a value of f looks like.
 func wanted(f field) string {
 	switch {
-	case f.typ == reflect.TypeFor[time.Duration]():
+	case f.isDuration():
 		return "a duration such as 10m, 30s or 1h30m"
 	case f.bytes:
 		return "a size such as 16MiB, 512KiB or a number of bytes"
 	}
-	switch f.typ.Kind() {
+	switch shape(f.typ) {
 	case reflect.Struct, reflect.Map:
 		return "its keys below it, indented"
 	case reflect.Slice:
 		return "a list such as [a, b]"
 	case reflect.Bool:
 		return "true or false"
-	case reflect.String:
+	case reflect.String, reflect.Invalid:
 		return "text"
 	default:
 		return "a whole number"
@@ -273,7 +293,7 @@ func homeOf(t reflect.Type, path, key string) string {
 		return dotted(path, key)
 	}
 	for _, f := range fields {
-		if f.typ.Kind() == reflect.Struct {
+		if shape(f.typ) == reflect.Struct {
 			if home := homeOf(f.typ, dotted(path, f.key), key); home != "" {
 				return home
 			}

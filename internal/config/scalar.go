@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding"
 	"errors"
 	"fmt"
 	"math"
@@ -23,12 +24,12 @@ func (d *decoder) scalar(n *yaml.Node, path string, f field, v reflect.Value) {
 		d.fail(n, path, ": %s", fault)
 		return
 	}
-	if f.typ.Kind() == reflect.String {
+	if shape(f.typ) == reflect.String {
 		d.text(n, path, text, f, v)
 		return
 	}
 	quoted := n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0
-	mend := setNumber(v, text, f, quoted && text == n.Value)
+	mend := setScalar(v, text, f, quoted && text == n.Value)
 	if mend == "" {
 		return
 	}
@@ -41,19 +42,29 @@ func (d *decoder) scalar(n *yaml.Node, path string, f field, v reflect.Value) {
 
 func noun(f field) string {
 	switch {
-	case f.typ == reflect.TypeFor[time.Duration]():
+	case f.isDuration():
 		return "duration"
 	case f.bytes:
 		return "size"
-	case f.typ.Kind() == reflect.Bool:
+	case f.typ.Kind() == reflect.Bool, readsItself(f.typ):
 		return "value"
 	}
 	return "number"
 }
 
-// setNumber sets a duration, a size, a bool or an integer from its text, or returns how to mend the text.
-func setNumber(v reflect.Value, text string, f field, quoted bool) (mend string) {
+// setScalar sets a type that reads itself, a duration, a size, a bool or an integer from its text, or returns how to mend the
+// text. v must be addressable.
+func setScalar(v reflect.Value, text string, f field, quoted bool) (mend string) {
 	switch kind := f.typ.Kind(); {
+	case readsItself(f.typ):
+		err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text))
+		if err == nil {
+			return ""
+		}
+		if mend := durationRemedy(text); f.time && mend != anyDuration {
+			return mend
+		}
+		return err.Error()
 	case f.typ == reflect.TypeFor[time.Duration]():
 		t, err := time.ParseDuration(text)
 		if err != nil {
@@ -162,12 +173,14 @@ func expand(text string, env func(string) (string, bool)) (expanded, fault strin
 	}
 }
 
+// anyDuration is the remedy for a text that is like no duration.
+const anyDuration = "write a number and a unit, such as 10m, 30s or 1h30m"
+
 // durationRemedy says how to write the duration that text probably means.
 func durationRemedy(text string) string {
-	const general = "write a number and a unit, such as 10m, 30s or 1h30m"
 	m := regexp.MustCompile(`^(\d{1,9}) *([a-z]*)$`).FindStringSubmatch(strings.ToLower(strings.TrimSpace(text)))
 	if m == nil {
-		return general
+		return anyDuration
 	}
 	n, _ := strconv.Atoi(m[1])
 	unit := ""
@@ -187,7 +200,7 @@ func durationRemedy(text string) string {
 	case "w", "week", "weeks":
 		n, unit = n*7*24, "h"
 	default:
-		return general
+		return anyDuration
 	}
 	use := fmt.Sprintf("%d%s", n, unit)
 	if _, err := time.ParseDuration(use); err != nil {

@@ -18,9 +18,11 @@ type Parts struct {
 	Users  *auth.Users
 	Table  *tenant.Table
 	Limits limits.Config
-	Store  m3.Config
-	Pool   *proxy.Pool
-	Realm  string
+	// Edges is the window in force; it may change during the life of a State.
+	Edges *limits.Edges
+	Store m3.Config
+	Pool  *proxy.Pool
+	Realm string
 	// ReadTimeout is the longest that a client may ask a query to take.
 	ReadTimeout time.Duration
 }

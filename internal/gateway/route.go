@@ -112,9 +112,11 @@ type exchange struct {
 	lane     *lane
 	now      time.Time
 	loan     loan
-	write    bool   // errors are plain text, as senders log them
-	user     string // verified
-	claimed  string // as sent, where it was denied
+	reach    limits.Reach // of a write: the window that all of it is judged by
+	judged   time.Time    // when it was; later than now, as a body may take its time
+	write    bool         // errors are plain text, as senders log them
+	user     string       // verified
+	claimed  string       // as sent, where it was denied
 	bytesIn  int
 	kept     int
 	dropped  int

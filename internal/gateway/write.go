@@ -30,6 +30,10 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	if err != nil {
 		return err
 	}
+	var known bool
+	if x.reach, known = x.state.Edges.Reach(); !known { // a sample that the store would lose could not be told from a good one
+		return unavailable("the gateway has not learnt yet which timestamps the store takes")
+	}
 	lim := &x.state.Limits
 	body, err := h.readBody(r, lim.RequestBytes, "limits.request_bytes", &x.loan)
 	if err != nil {
@@ -56,8 +60,7 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 		written(w.Header(), &res)
 	}
 	if res.Refused() > 0 {
-		win := lim.Window
-		return dropped(&res, win.Past, win.Future, x.now)
+		return dropped(&res, x.reach.Past, x.reach.Future, x.judged)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -123,7 +126,8 @@ func (h *Handler) confine(body *buf.Buffer, proto remotewrite.Protocol, policy *
 	}
 	confined := h.bufs.Get(bound)
 	defer confined.Release()
-	win := x.state.Limits.Window.At(x.now)
+	x.judged = h.Now() // what has grown too old during a slow upload would be acknowledged by the store and lost
+	win := x.reach.At(x.judged)
 	b, res, err := c.Confine(confined.B, decoded.B, proto, policy, win.Min, win.Max)
 	if err != nil {
 		return nil, remotewrite.Result{}, err
@@ -137,7 +141,11 @@ func (h *Handler) confine(body *buf.Buffer, proto remotewrite.Protocol, policy *
 	block := h.bufs.Get(remotewrite.EncodedBound(len(b)))
 	defer block.Release()
 	// The block's buffer is sized for the worst case; what waits for the store takes only what it needs.
-	enc := remotewrite.Encode(block.B, b)
+	encode := remotewrite.Encode
+	if x.state.Store.Compression == m3.CompressionNone {
+		encode = remotewrite.Store
+	}
+	enc := encode(block.B, b)
 	out := h.bufs.Get(len(enc))
 	out.B = append(out.B, enc...)
 	return out, res, x.loan.resize(int64(len(enc)))
@@ -167,7 +175,8 @@ func (h *Handler) decode(body *buf.Buffer, x *exchange) (*buf.Buffer, error) {
 // forward sends the batch out, which it gives away, and is nil only if the store acknowledged all of it.
 func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer) error {
 	again := out
-	if x.state.Store.Kind == m3.KindM3 {
+	ask := x.state.Store.Kind == m3.KindM3 && x.state.Store.StoredNotAggregated == m3.Accept
+	if ask {
 		// Kept for the second question that some answers of the downsampler call for.
 		again = h.bufs.Get(len(out.B))
 		again.B = append(again.B, out.B...)
@@ -181,7 +190,7 @@ func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer) error {
 	if err != nil {
 		return err
 	}
-	if x.state.Store.Kind == m3.KindM3 {
+	if ask {
 		if m3.RawAnswerNeeded(status, text) {
 			name, value := m3.RawOnlyHeader()
 			b := again

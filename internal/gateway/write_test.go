@@ -226,6 +226,32 @@ func TestWriteRawQuestion(t *testing.T) {
 	}
 }
 
+// TestStoredNotAggregatedCanBeRefused: the operator may want senders to be told.
+func TestStoredNotAggregatedCanBeRefused(t *testing.T) {
+	u := newUpstream(t, ok)
+	u.say(400, `{"status":"error","error":"bad_request_errors: count=1, last=datapoint for aggregation too far in past: off_by=45.001890911s, timestamp=2026-11-22T00:37:35Z, past_limit=2026-11-22T00:38:20Z, timestamp_unix_nanos=1795307855053000000, past_limit_unix_nanos=1795307900054890911"}`)
+	g := gatewaytest.Start(t, gatewaytest.Setup{Users: []string{"alice"}, Kind: "m3", Upstreams: []string{u.URL}, UpstreamExtra: "  stored_not_aggregated: refuse"})
+	if a := g.Write("alice", []prompb.TimeSeries{up()}); a.Status != 400 || !strings.Contains(a.Body, "aggregated copies") {
+		t.Errorf("%+v", a)
+	}
+	if saw := u.take(); len(saw) != 1 {
+		t.Errorf("%d requests", len(saw))
+	}
+}
+
+// TestCompressionNone: what is forwarded is still a snappy block.
+func TestCompressionNone(t *testing.T) {
+	u := newUpstream(t, ok)
+	g := gatewaytest.Start(t, gatewaytest.Setup{Users: []string{"alice"}, Kind: "m3", Upstreams: []string{u.URL}, UpstreamExtra: "  compression: none"})
+	if a := g.Write("alice", []prompb.TimeSeries{up()}); a.Status != 204 {
+		t.Errorf("%+v", a)
+	}
+	batch := u.take()[0].batch(t)
+	if text := fmt.Sprint(batch.Timeseries[0].Labels); text != `[{__name__ up {} [] 0} {tenant alice {} [] 0}]` {
+		t.Errorf("stored %s", text)
+	}
+}
+
 func TestWriteStoreAway(t *testing.T) {
 	u := newUpstream(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	g := start(t, "m3", u)

@@ -110,7 +110,7 @@ func Start(tb testing.TB, s Setup) *Gateway {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	run, err := app.New(loaded, app.Options{Version: "test", Log: g.Log, WatchInterval: 20 * time.Millisecond})
+	run, err := app.New(loaded, app.Options{Version: "test", Log: g.Log, WatchInterval: 20 * time.Millisecond, DiscoveryInterval: 30 * time.Millisecond})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,8 +1,6 @@
 // Package limits decides what a tenant may send at a given moment: a window of two timestamps, sizes, and a budget of bytes in flight.
 package limits
 
-import "time"
-
 // Config is the `limits:` section.
 type Config struct {
 	// Window is how far from now a sample may lie.
@@ -13,12 +11,4 @@ type Config struct {
 	DecodedBytes int64 `yaml:"decoded_bytes" unit:"bytes"`
 	// InflightBytes bounds the memory of all requests being worked on. Default 512MiB.
 	InflightBytes int64 `yaml:"inflight_bytes" unit:"bytes"`
-}
-
-// WindowConfig is how far a sample's timestamp may lie from the gateway's clock; M3 calls these bufferPast and bufferFuture.
-type WindowConfig struct {
-	// Past default 10m.
-	Past time.Duration `yaml:"past"`
-	// Future default 10m.
-	Future time.Duration `yaml:"future"`
 }

@@ -9,7 +9,7 @@ import (
 // Defaults is the section as if it were empty.
 func Defaults() Config {
 	return Config{
-		Window:        WindowConfig{Past: 10 * time.Minute, Future: 10 * time.Minute},
+		Window:        WindowConfig{Past: Side{Fixed: 10 * time.Minute}, Future: Side{Fixed: 10 * time.Minute}},
 		RequestBytes:  16 << 20,
 		DecodedBytes:  64 << 20,
 		InflightBytes: 512 << 20,
@@ -18,11 +18,7 @@ func Defaults() Config {
 
 // Check calls bad for every field that cannot work, with the remedy.
 func (c *Config) Check(bad func(field, problem string)) {
-	for field, d := range map[string]time.Duration{"window.past": c.Window.Past, "window.future": c.Window.Future} {
-		if d <= 0 || d > 10*365*24*time.Hour {
-			bad(field, fmt.Sprintf("%v cannot be a window; use the namespace's bufferPast or bufferFuture, as 10m", d))
-		}
-	}
+	c.Window.check(bad)
 	for field, n := range map[string]int64{"request_bytes": c.RequestBytes, "decoded_bytes": c.DecodedBytes, "inflight_bytes": c.InflightBytes} {
 		if n < 1<<10 || n > 1<<40 {
 			bad(field, fmt.Sprintf("%d bytes cannot work; use a size from 1KiB to 1TiB", n))
@@ -34,14 +30,6 @@ func (c *Config) Check(bad func(field, problem string)) {
 	if need := c.WriteBytes(c.RequestBytes, c.DecodedBytes); c.InflightBytes < need {
 		bad("inflight_bytes", fmt.Sprintf("one largest request needs %d bytes; raise inflight_bytes to that, or lower request_bytes and decoded_bytes", need))
 	}
-}
-
-// Window is the span of sample timestamps that are accepted, both ends included, in Unix milliseconds.
-type Window struct{ Min, Max int64 }
-
-// At is the window at now.
-func (c WindowConfig) At(now time.Time) Window {
-	return Window{Min: now.Add(-c.Past).UnixMilli(), Max: now.Add(c.Future).UnixMilli()}
 }
 
 // WriteBytes is the memory one write request may hold at its peak: the body, its decoded form, and the confined form with

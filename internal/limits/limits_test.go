@@ -6,14 +6,6 @@ import (
 	"time"
 )
 
-func TestWindowEndsAreIncluded(t *testing.T) {
-	now := time.UnixMilli(1_700_000_000_000)
-	w := WindowConfig{Past: 10 * time.Minute, Future: time.Minute}.At(now)
-	if w.Min != 1_700_000_000_000-600_000 || w.Max != 1_700_000_000_000+60_000 {
-		t.Fatalf("%+v", w)
-	}
-}
-
 func TestBudgetNeverLendsMoreThanItHas(t *testing.T) {
 	b := NewBudget(100)
 	if !b.Acquire(100) || b.Acquire(1) {
@@ -54,11 +46,15 @@ func TestResizeKeepsLoans(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	for field, edit := range map[string]func(*Config){
-		"window.past":    func(c *Config) { c.Window.Past = 0 },
-		"window.future":  func(c *Config) { c.Window.Future = -time.Second },
-		"request_bytes":  func(c *Config) { c.RequestBytes = 0 },
-		"inflight_bytes": func(c *Config) { c.InflightBytes = 1 << 20 },
-		"decoded_bytes":  func(c *Config) { c.DecodedBytes, c.InflightBytes = 2<<30, 1<<40 },
+		"window.past":   func(c *Config) { c.Window.Past = Side{} },
+		"window.future": func(c *Config) { c.Window.Future = Side{Fixed: -time.Second} },
+		"window.downsampler_past": func(c *Config) {
+			c.Window.Past, c.Window.DownsamplerPast = Side{Auto: true}, -time.Second
+		},
+		"window.downsampler_future": func(c *Config) { c.Window.DownsamplerFuture = time.Minute }, // beside a fixed limit
+		"request_bytes":             func(c *Config) { c.RequestBytes = 0 },
+		"inflight_bytes":            func(c *Config) { c.InflightBytes = 1 << 20 },
+		"decoded_bytes":             func(c *Config) { c.DecodedBytes, c.InflightBytes = 2<<30, 1<<40 },
 	} {
 		c := Defaults()
 		c.Check(func(f, p string) { t.Errorf("defaults: %s: %s", f, p) })

@@ -238,20 +238,22 @@ func TestTimeoutParam(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	for _, c := range []struct {
-		config Config
-		field  string
-	}{
-		{Defaults(), ""},
-		{Config{Kind: KindPrometheus}, ""},
-		{Config{Kind: "mimir", Namespace: "default"}, "kind"},
-		{Config{}, "kind"},
-		{Config{Kind: KindM3}, "namespace"},
+	for field, edit := range map[string]func(*Config){
+		"":                      func(c *Config) {},
+		"kind":                  func(c *Config) { c.Kind = "mimir" },
+		"namespace":             func(c *Config) { c.Namespace = "" },
+		"stored_not_aggregated": func(c *Config) { c.StoredNotAggregated = "maybe" },
+		"compression":           func(c *Config) { c.Compression = "gzip" },
 	} {
+		c := Defaults()
+		edit(&c)
 		var got string
-		c.config.Check(func(field, problem string) { got = field })
-		if got != c.field {
-			t.Errorf("%+v: %q", c.config, got)
+		c.Check(func(field, _ string) { got = field })
+		if got != field {
+			t.Errorf("%+v: %q, want %q", c, got, field)
 		}
 	}
+	c := Defaults()
+	c.Kind, c.Namespace = KindPrometheus, ""
+	c.Check(func(field, problem string) { t.Errorf("a Prometheus needs no namespace: %s: %s", field, problem) })
 }

@@ -8,11 +8,17 @@ import (
 
 // Defaults is the Config of an m3coordinator whose raw namespace is "default".
 func Defaults() Config {
-	return Config{Kind: KindM3, Namespace: "default"}
+	return Config{Kind: KindM3, Namespace: "default", StoredNotAggregated: Accept, Compression: CompressionSnappy}
 }
 
 // Check reports each problem of c: field is the yaml path inside the section, problem says what is wrong and how to mend it.
 func (c *Config) Check(bad func(field, problem string)) {
+	if v := c.StoredNotAggregated; v != Accept && v != Refuse {
+		bad("stored_not_aggregated", strconv.Quote(v)+" is not known; write accept or refuse")
+	}
+	if v := c.Compression; v != CompressionSnappy && v != CompressionNone {
+		bad("compression", strconv.Quote(v)+" is not known; write snappy or none")
+	}
 	switch c.Kind {
 	case KindM3:
 		if c.Namespace == "" {
@@ -24,7 +30,8 @@ func (c *Config) Check(bad func(field, problem string)) {
 	}
 }
 
-// Paths are the routes that the gateway uses on a store of one kind. No other route is ever requested, but for ReadyPath.
+// Paths are the routes that the gateway uses on a store of one kind. No other route is ever requested, but for
+// ReadyPath and NamespacesPath.
 type Paths struct {
 	Write, RemoteRead, Query, QueryRange, Series, Labels string
 }

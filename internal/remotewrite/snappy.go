@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"github.com/golang/snappy"
@@ -32,3 +33,15 @@ func EncodedBound(n int) int { return snappy.MaxEncodedLen(n) }
 
 // Encode encodes src into dst, whose capacity must be EncodedBound(len(src)) at least, and returns the block.
 func Encode(dst, src []byte) []byte { return snappy.Encode(dst[:cap(dst)], src) }
+
+// Store is Encode without searching for repeats: a block of one literal, which every snappy decoder reads. len(src) must be
+// below 4 GiB.
+func Store(dst, src []byte) []byte {
+	dst = binary.AppendUvarint(dst[:0], uint64(len(src)))
+	if len(src) == 0 {
+		return dst
+	}
+	const literal4 = 63 << 2 // a literal whose length less one follows in four bytes
+	dst = binary.LittleEndian.AppendUint32(append(dst, literal4), uint32(len(src)-1))
+	return append(dst, src...)
+}
