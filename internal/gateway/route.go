@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -39,12 +40,14 @@ type Handler struct {
 	metrics   *metrics
 	state     atomic.Pointer[State]
 	confiners sync.Pool
+	working   chan struct{} // one entry for each batch held decoded
 	mux       *chi.Mux
 }
 
 // New is a Handler whose metrics are in reg.
 func New(cfg Config, reg prometheus.Registerer) *Handler {
 	h := &Handler{Config: cfg, bufs: cfg.Buffers, metrics: newMetrics(reg, cfg.Budget), mux: chi.NewMux()}
+	h.working = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 	h.confiners.New = func() any { return new(remotewrite.Confiner) }
 	h.routes()
 	return h

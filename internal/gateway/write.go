@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"io"
 	"mime"
 	"net/http"
@@ -40,7 +41,7 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 		return err
 	}
 	x.bytesIn = len(body.B)
-	out, res, err := h.confine(body, proto, policy, x)
+	out, res, err := h.confine(r.Context(), body, proto, policy, x)
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,17 @@ func writeMedia(head http.Header) (remotewrite.Protocol, error) {
 }
 
 // confine decodes body, which it releases, and returns the batch to be forwarded, encoded. The loan shrinks to that.
-func (h *Handler) confine(body *buf.Buffer, proto remotewrite.Protocol, policy *remotewrite.Policy, x *exchange) (*buf.Buffer, remotewrite.Result, error) {
+//
+// Only as many batches as the CPUs can work on are held decoded, whatever the number of senders: a batch is ten times as
+// large then as before and after, and more of them at once would be no faster.
+func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewrite.Protocol, policy *remotewrite.Policy, x *exchange) (*buf.Buffer, remotewrite.Result, error) {
+	select {
+	case h.working <- struct{}{}:
+		defer func() { <-h.working }()
+	case <-ctx.Done():
+		body.Release()
+		return nil, remotewrite.Result{}, errGone
+	}
 	decoded, err := h.decode(body, x)
 	if err != nil {
 		return nil, remotewrite.Result{}, err
