@@ -45,7 +45,7 @@ type local struct {
 	confiner   remotewrite.Confiner
 	minT, maxT int64
 
-	decoded, confined, block []byte
+	decoded, confined, block, room []byte
 }
 
 // newLocal has the policies that the gateway makes for a user of one tenant (internal/gateway, rules).
@@ -126,19 +126,17 @@ func (l *local) wire(p *remotewrite.Policy) error {
 	if l.decoded, err = remotewrite.Decode(grown(l.decoded, n), l.batch.body); err != nil {
 		return err
 	}
-	bound, err := l.confiner.Bound(l.decoded, remotewrite.V1, p)
-	if err != nil {
-		return err
-	}
-	confined, res, err := l.confiner.Confine(grown(l.confined, bound), l.decoded, remotewrite.V1, p, l.minT, l.maxT)
+	l.room = grown(l.room, 2*len(l.batch.body))
+	block, res, err := l.confiner.Confine(l.room, l.decoded, remotewrite.Order{
+		Policy: p, MinT: l.minT, MaxT: l.maxT, Limit: 2 * n,
+	})
 	if err != nil {
 		return err
 	}
 	if res.Samples != samples {
 		return fmt.Errorf("%d samples kept of %d", res.Samples, samples)
 	}
-	l.confined = confined
-	l.block = remotewrite.Encode(grown(l.block, remotewrite.EncodedBound(len(confined))), confined)
+	l.block = block
 	return nil
 }
 

@@ -46,7 +46,7 @@ func sendOnce(ctx context.Context, client *http.Client, from prometheus.Gatherer
 	if err != nil {
 		return err
 	}
-	body := remotewrite.Encode(make([]byte, 0, remotewrite.EncodedBound(len(raw))), raw)
+	body := remotewrite.Encode(raw)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+s.https+"/api/v1/write", bytes.NewReader(body))
 	if err != nil {
 		return err

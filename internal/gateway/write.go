@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -117,46 +118,55 @@ func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewri
 		body.Release()
 		return nil, remotewrite.Result{}, errGone
 	}
+	size := len(body.B)
 	decoded, err := h.decode(body, x)
 	if err != nil {
 		return nil, remotewrite.Result{}, err
 	}
-	release := decoded.Release
-	defer func() { release() }()
-	c := h.confiners.Get().(*remotewrite.Confiner)
-	defer h.confiners.Put(c)
-	bound, err := c.Bound(decoded.B, proto, policy)
-	if err != nil {
-		return nil, remotewrite.Result{}, err
-	}
-	if limit := x.state.Limits.InflightBytes; int64(len(decoded.B)+bound) > limit { // it would be 503 for ever
-		return nil, remotewrite.Result{}, tooLarge("the request with its labels written out", limit, "limits.inflight_bytes")
-	}
-	if err := x.loan.resize(int64(len(decoded.B) + bound)); err != nil {
-		return nil, remotewrite.Result{}, err
-	}
-	confined := h.bufs.Get(bound)
-	defer confined.Release()
+	defer decoded.Release()
 	x.judged = h.Now() // what has grown too old during a slow upload would be acknowledged by the store and lost
 	win := x.reach.At(x.judged)
-	b, res, err := c.Confine(confined.B, decoded.B, proto, policy, win.Min, win.Max)
+	order := remotewrite.Order{
+		Proto: proto, Policy: policy, MinT: win.Min, MaxT: win.Max,
+		Limit: expansion * int(x.state.Limits.DecodedBytes), Plain: x.state.Store.Compression == m3.CompressionNone,
+	}
+	// What comes out is about as long as what came in; where it is not, the work is done again with more room.
+	room := size + size/4 + 4<<10
+	if order.Plain {
+		room = len(decoded.B) + len(decoded.B)/4 + 4<<10
+	}
+	c := h.confiners.Get().(*remotewrite.Confiner)
+	defer h.confiners.Put(c)
+	for {
+		out, res, err := h.encode(c, decoded.B, room, order, x)
+		if !errors.Is(err, remotewrite.ErrShort) {
+			return out, res, err
+		}
+		room *= 2
+	}
+}
+
+// expansion is how many times limits.decoded_bytes a batch may have with its labels written out.
+const expansion = 4
+
+// encode confines the decoded batch into a block of at most room bytes. The loan becomes that of the block.
+func (h *Handler) encode(c *remotewrite.Confiner, decoded []byte, room int, order remotewrite.Order, x *exchange) (*buf.Buffer, remotewrite.Result, error) {
+	if limit := x.state.Limits.InflightBytes; int64(len(decoded)+room) > limit { // it would be 503 for ever
+		return nil, remotewrite.Result{}, tooLarge("the request with its labels written out", limit, "limits.inflight_bytes")
+	}
+	if err := x.loan.resize(int64(len(decoded) + room)); err != nil {
+		return nil, remotewrite.Result{}, err
+	}
+	block := h.bufs.Get(room)
+	defer block.Release()
+	enc, res, err := c.Confine(block.B, decoded, order)
+	if errors.Is(err, remotewrite.ErrTooLong) {
+		err = tooLarge("the request with its labels written out", int64(order.Limit), "limits.decoded_bytes")
+	}
 	if err != nil {
 		return nil, remotewrite.Result{}, err
 	}
-	confined.B = b
-	decoded.Release()
-	release = func() {}
-	if err := x.loan.resize(int64(len(b) + remotewrite.EncodedBound(len(b)))); err != nil {
-		return nil, remotewrite.Result{}, err
-	}
-	block := h.bufs.Get(remotewrite.EncodedBound(len(b)))
-	defer block.Release()
-	// The block's buffer is sized for the worst case; what waits for the store takes only what it needs.
-	encode := remotewrite.Encode
-	if x.state.Store.Compression == m3.CompressionNone {
-		encode = remotewrite.Store
-	}
-	enc := encode(block.B, b)
+	// The room is generous; what waits for the store takes only what it needs.
 	out := h.bufs.Get(len(enc))
 	out.B = append(out.B, enc...)
 	return out, res, x.loan.resize(int64(len(enc)))

@@ -1,12 +1,16 @@
 package remotewrite
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
 // Confiner confines one request after another. It owns the scratch space of a request under way and is for one goroutine at
 // a time; reused, it does not allocate.
 type Confiner struct {
-	p          *Policy
-	src, dst   []byte
+	p   *Policy
+	src []byte
+	output
 	minT, maxT int64
 	res        Result
 
@@ -64,57 +68,62 @@ const (
 	V2                 // io.prometheus.write.v2.Request
 )
 
-// Bound reads the frame of the decoded request src and returns the most bytes that Confine can make of it.
-func (c *Confiner) Bound(src []byte, proto Protocol, p *Policy) (int, error) {
-	if proto == V2 {
-		return c.bound2(src, p)
-	}
-	series := 0
-	for at := 0; at < len(src); {
-		if src[at] == tagSeries {
-			if _, after, ok := short(src, at, len(src)); ok {
-				series++
-				at = after
-				continue
-			}
-		}
-		f, after, err := next(src, at, len(src))
-		if err != nil {
-			return 0, err
-		}
-		if f.number == 1 {
-			series++
-		}
-		at = after
-	}
-	// Five bytes: a series may need a longer length prefix once the labels are added.
-	return len(src) + series*(p.grow+5), nil
+// Order says how a request is to be confined, and what is to come out.
+type Order struct {
+	Proto  Protocol // of the request; what comes out is 1.0
+	Policy *Policy
+	// MinT and MaxT are the window, both ends included, in Unix milliseconds.
+	MinT, MaxT int64
+	// Limit is the most bytes of the confined request before it is encoded; one more is ErrTooLong. References of 2.0 to
+	// long symbols can make much of little.
+	Limit int
+	// Plain makes a snappy block of literals: no search for repeats.
+	Plain bool
 }
 
-// Confine appends to dst the confined form, as a 1.0 request, of the decoded request src: every series carries its tenant's
-// labels, and only samples within [minT,maxT] Unix milliseconds remain. dst needs the capacity of Bound, else it grows. dst and src
-// must not overlap. The Result's Tenants slice is valid until the next call.
+var (
+	// ErrShort is a block that does not fit its buffer; a larger one may do.
+	ErrShort = errors.New("the block needs a larger buffer")
+	// ErrTooLong is a confined request over Order.Limit.
+	ErrTooLong = errors.New("the confined request is over its limit")
+)
+
+// Confine makes the confined form, a 1.0 request, of the decoded request src: every series carries its tenant's labels, and
+// only samples within the window remain. It comes as a snappy block that lies within dst's capacity, not always at its
+// beginning. dst and src must not overlap. The Result's Tenants slice is valid until the next call.
 //
-// Errors are *SyntaxError and, in mode Reject, *ForeignLabelError; nothing of dst is then of use.
-func (c *Confiner) Confine(dst, src []byte, proto Protocol, p *Policy, minT, maxT int64) ([]byte, Result, error) {
-	c.p, c.src, c.dst, c.minT, c.maxT = p, src, dst, minT, maxT
-	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(p.tenants))[:len(p.tenants)]}
+// Errors are *SyntaxError, ErrShort, ErrTooLong and, in mode Reject, *ForeignLabelError; nothing of dst is then of use.
+func (c *Confiner) Confine(dst, src []byte, o Order) ([]byte, Result, error) {
+	c.src, c.p, c.minT, c.maxT, c.v2 = src, o.Policy, o.MinT, o.MaxT, o.Proto == V2
+	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(c.p.tenants))[:len(c.p.tenants)]}
 	clear(c.res.Tenants)
-	c.known, c.v2 = false, proto == V2
+	c.known = false
+	block, err := c.block(dst, o)
+	res := c.res
+	c.tenantsBuf = c.res.Tenants
+	c.trim()
+	c.p, c.src, c.out, c.res = nil, nil, nil, Result{}
+	if err != nil {
+		return nil, Result{}, err
+	}
+	return block, res, nil
+}
+
+// block confines the request in hand into dst.
+func (c *Confiner) block(dst []byte, o Order) ([]byte, error) {
+	if err := c.begin(dst, o); err != nil {
+		return nil, err
+	}
 	var err error
 	if c.v2 {
 		err = c.request2()
 	} else {
 		err = c.request()
 	}
-	out, res := c.dst, c.res
-	c.tenantsBuf = c.res.Tenants
-	c.trim()
-	c.p, c.src, c.dst, c.res = nil, nil, nil, Result{}
 	if err != nil {
-		return nil, Result{}, err
+		return nil, err
 	}
-	return out, res, nil
+	return c.end()
 }
 
 // trim lets go of scratch space that one odd request needed.
@@ -127,6 +136,9 @@ func (c *Confiner) trim() {
 	}
 	if cap(c.refs) > maxKeptPoints {
 		c.refs = nil
+	}
+	if cap(c.dst) > 8*blockSize {
+		c.dst = nil
 	}
 }
 
@@ -216,6 +228,9 @@ func (c *Confiner) finish() error {
 	}
 	if len(c.points) > 0 {
 		c.emit(tenant)
+	}
+	if len(c.dst) >= blockSize {
+		return c.flush(false)
 	}
 	return nil
 }

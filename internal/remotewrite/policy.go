@@ -92,7 +92,6 @@ type Policy struct {
 	tenants   []tenantFields
 	byName    map[string]int // tenant -> index in tenants
 	chosen    int            // the tenant of series that name none; -1: such series are refused
-	grow      int            // most bytes that the enforced labels add to one series
 }
 
 // tenantFields holds, for each of Policy.names, the label as a field of TimeSeries, or nil where this tenant leaves it alone.
@@ -142,7 +141,6 @@ func NewPolicy(label string, mode Mode, rules Rules, tenants []TenantLabels) (*P
 		}
 		p.byName[t.Tenant] = i
 		p.tenants = append(p.tenants, f)
-		p.grow = max(p.grow, f.size)
 	}
 	return p, nil
 }

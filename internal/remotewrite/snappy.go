@@ -28,20 +28,86 @@ func Decode(dst, body []byte) ([]byte, error) {
 	return out, nil
 }
 
-// EncodedBound is the capacity that Encode needs for n bytes.
-func EncodedBound(n int) int { return snappy.MaxEncodedLen(n) }
+// Encode returns src as a snappy block of its own.
+func Encode(src []byte) []byte { return snappy.Encode(nil, src) }
 
-// Encode encodes src into dst, whose capacity must be EncodedBound(len(src)) at least, and returns the block.
-func Encode(dst, src []byte) []byte { return snappy.Encode(dst[:cap(dst)], src) }
+// blockSize is the piece of a request that snappy compresses by itself. Each piece is encoded as soon as it is whole, while
+// it is still in the CPU's nearest cache, so that the confined request never lies in memory as a whole.
+const blockSize = 1 << 16
 
-// Store is Encode without searching for repeats: a block of one literal, which every snappy decoder reads. len(src) must be
-// below 4 GiB.
-func Store(dst, src []byte) []byte {
-	dst = binary.AppendUvarint(dst[:0], uint64(len(src)))
-	if len(src) == 0 {
-		return dst
+const (
+	// headerRoom is the longest length prefix of a block; the length is known last.
+	headerRoom = 5
+	// literal2 is a literal whose length less one follows in two bytes.
+	literal2 = 61 << 2
+)
+
+// output is what of a confined request is written so far.
+type output struct {
+	dst    []byte // the confined bytes that are not encoded yet
+	out    []byte // the block, from headerRoom on; its capacity is the caller's
+	piece  []byte // one encoded piece
+	length int    // of what is encoded, before it was
+	limit  int
+	plain  bool
+}
+
+// begin makes ready to write a block into dst.
+func (w *output) begin(dst []byte, o Order) error {
+	if cap(dst) < headerRoom {
+		return ErrShort
 	}
-	const literal4 = 63 << 2 // a literal whose length less one follows in four bytes
-	dst = binary.LittleEndian.AppendUint32(append(dst, literal4), uint32(len(src)-1))
-	return append(dst, src...)
+	w.dst, w.out, w.length, w.limit, w.plain = w.dst[:0], dst[:headerRoom], 0, o.Limit, o.Plain
+	if w.piece == nil {
+		w.piece = make([]byte, snappy.MaxEncodedLen(blockSize))
+		w.dst = make([]byte, 0, blockSize+blockSize/4)
+	}
+	return nil
+}
+
+// flush encodes every whole piece of dst, and the rest as well if all is set.
+func (w *output) flush(all bool) error {
+	at := 0
+	for len(w.dst)-at >= blockSize || all && at < len(w.dst) {
+		piece := w.dst[at:min(at+blockSize, len(w.dst))]
+		at += len(piece)
+		if w.length += len(piece); w.length > w.limit {
+			return ErrTooLong
+		}
+		if err := w.encode(piece); err != nil {
+			return err
+		}
+	}
+	w.dst = w.dst[:copy(w.dst, w.dst[at:])]
+	return nil
+}
+
+// encode appends the elements of one piece.
+func (w *output) encode(piece []byte) error {
+	if w.plain {
+		if cap(w.out)-len(w.out) < 3+len(piece) {
+			return ErrShort
+		}
+		n := len(piece) - 1
+		w.out = append(append(w.out, literal2, byte(n), byte(n>>8)), piece...)
+		return nil
+	}
+	block := snappy.Encode(w.piece, piece)
+	_, head := binary.Uvarint(block) // the piece's own length
+	if cap(w.out)-len(w.out) < len(block)-head {
+		return ErrShort
+	}
+	w.out = append(w.out, block[head:]...)
+	return nil
+}
+
+// end encodes what is left and returns the whole block.
+func (w *output) end() ([]byte, error) {
+	if err := w.flush(true); err != nil {
+		return nil, err
+	}
+	var head [binary.MaxVarintLen64]byte
+	n := binary.PutUvarint(head[:], uint64(w.length))
+	copy(w.out[headerRoom-n:headerRoom], head[:n])
+	return w.out[headerRoom-n:], nil
 }

@@ -57,16 +57,16 @@ func timingPolicy(t testing.TB) *Policy {
 	return p
 }
 
+// BenchmarkConfine includes the encoding, which goes on piece by piece.
 func BenchmarkConfine(b *testing.B) {
 	src := realistic(5000)
 	p := timingPolicy(b)
-	bound, _ := new(Confiner).Bound(src, V1, p)
-	dst := make([]byte, 0, bound)
+	dst := make([]byte, 0, 2*len(src))
 	var c Confiner
 	b.ReportAllocs()
 	b.SetBytes(5000) // MB/s reads as million series a second
 	for b.Loop() {
-		if _, res, err := c.Confine(dst, src, V1, p, testNow-1, testNow+1); err != nil || res.Samples != 5000 {
+		if _, res, err := c.Confine(dst, src, Order{Policy: p, MinT: testNow - 1, MaxT: testNow + 1, Limit: testLimit}); err != nil || res.Samples != 5000 {
 			b.Fatal(err, res.Samples)
 		}
 	}
@@ -109,11 +109,10 @@ func TestConfineDoesNotAllocate(t *testing.T) {
 	for _, n := range []int{10, 5000} {
 		src := realistic(n)
 		p := timingPolicy(t)
-		bound, _ := new(Confiner).Bound(src, V1, p)
-		dst := make([]byte, 0, bound)
+		dst := make([]byte, 0, 2*len(src)+headerRoom)
 		var c Confiner
 		if got := testing.AllocsPerRun(20, func() {
-			if _, _, err := c.Confine(dst, src, V1, p, testNow-1, testNow+1); err != nil {
+			if _, _, err := c.Confine(dst, src, Order{Policy: p, MinT: testNow - 1, MaxT: testNow + 1, Limit: testLimit}); err != nil {
 				t.Fatal(err)
 			}
 		}); got > 0 {

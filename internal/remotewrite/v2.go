@@ -53,73 +53,8 @@ func (c *Confiner) table(src []byte) error {
 	return nil
 }
 
-// bound2 is Bound for 2.0: what the references of all series come to when they are written out.
-func (c *Confiner) bound2(src []byte, p *Policy) (int, error) {
-	if err := c.table(src); err != nil {
-		return 0, err
-	}
-	total := 0
-	for at := 0; at < len(src); {
-		f, after, err := next(src, at, len(src))
-		if err != nil {
-			return 0, err
-		}
-		if f.number == 5 && f.wire == wireBytes {
-			n, err := c.expanded(src, f.start, f.end, true)
-			if err != nil {
-				return 0, err
-			}
-			// Six bytes: the series' own tag and length.
-			if total += n + p.grow + 6; total > math.MaxInt32 {
-				return math.MaxInt32, nil
-			}
-		}
-		at = after
-	}
-	return total, nil
-}
-
-// expanded is the most bytes that the message src[at:end), a TimeSeries or else an Exemplar, can take in 1.0.
-func (c *Confiner) expanded(src []byte, at, end int, series bool) (int, error) {
-	n := 0
-	for at < end {
-		f, after, err := next(src, at, end)
-		if err != nil {
-			return 0, err
-		}
-		switch {
-		case f.number == 1:
-			if err := c.readRefs(src, &f, true); err != nil {
-				return 0, err
-			}
-			for _, ref := range c.refs {
-				if int(ref) < len(c.symbols) {
-					// A tag and a length of the text, and half those of the Label around it.
-					n += int(c.symbols[ref].end-c.symbols[ref].start) + 9
-				}
-			}
-		case series && f.number == 4 && f.wire == wireBytes:
-			sub, err := c.expanded(src, f.start, f.end, false)
-			if err != nil {
-				return 0, err
-			}
-			n += sub + 6
-		default:
-			n += after - at
-		}
-		if n > math.MaxInt32 {
-			return math.MaxInt32, nil
-		}
-		at = after
-	}
-	return n, nil
-}
-
-// readRefs adds the references of the field f, packed or single, to refs, which it empties first if fresh is set.
-func (c *Confiner) readRefs(src []byte, f *field, fresh bool) error {
-	if fresh {
-		c.refs = c.refs[:0]
-	}
+// readRefs adds the references of the field f, packed or single, to refs.
+func (c *Confiner) readRefs(src []byte, f *field) error {
 	switch f.wire {
 	case wireVarint:
 		c.addRef(f.num)
@@ -183,7 +118,7 @@ func (c *Confiner) series2(at, end int) error {
 			return err
 		}
 		if f.number == 1 {
-			if err := c.readRefs(c.src, &f, false); err != nil {
+			if err := c.readRefs(c.src, &f); err != nil {
 				return err
 			}
 		}
@@ -280,7 +215,7 @@ func (c *Confiner) exemplarRefs(at, end int) (value uint64, ts int64) {
 		f, after, _ := next(c.src, at, end)
 		switch f.number {
 		case 1:
-			_ = c.readRefs(c.src, &f, false)
+			_ = c.readRefs(c.src, &f)
 		case 2:
 			value = binary.LittleEndian.Uint64(c.src[f.start:])
 		case 3:

@@ -76,12 +76,7 @@ func downgrade(in *writev2.Request) (out prompb.WriteRequest, bad map[int]bool, 
 // check2 compares Confine of a 2.0 request with the reference.
 func check2(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 	t.Helper()
-	bound, boundErr := c.Bound(src, V2, p)
-	var dst []byte
-	if boundErr == nil && bound < 64<<20 {
-		dst = make([]byte, 0, bound)
-	}
-	out, res, err := c.Confine(dst, src, V2, p, ref.minT, ref.maxT)
+	out, res, err := raw(t, c, src, V2, p, ref.minT, ref.maxT)
 	var syntax *SyntaxError
 	if errors.As(err, &syntax) {
 		if syntax.Offset < 0 || syntax.Offset > len(src) {
@@ -124,9 +119,6 @@ func check2(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 	}
 	if refused {
 		return
-	}
-	if boundErr != nil || len(out) > bound {
-		t.Fatalf("%d bytes, bound %d, %v", len(out), bound, boundErr)
 	}
 	var got prompb.WriteRequest
 	if err := got.Unmarshal(out); err != nil {
@@ -246,8 +238,8 @@ func FuzzConfine2(f *testing.F) {
 	})
 }
 
-// TestConfine2Bound: references to long symbols cannot grow a small request past what Bound says, and Bound says it first.
-func TestConfine2Bound(t *testing.T) {
+// TestConfine2Limit: references to long symbols cannot make more of a small request than the limit.
+func TestConfine2Limit(t *testing.T) {
 	p := timingPolicy(t)
 	long := string(slices.Repeat([]byte{'v'}, 30_000))
 	in := writev2.Request{Symbols: []string{"", "__name__", "up", "a", long}}
@@ -259,13 +251,11 @@ func TestConfine2Bound(t *testing.T) {
 		t.Fatal(err)
 	}
 	var c Confiner
-	bound, err := c.Bound(src, V2, p)
-	if err != nil || bound < 60_000_000 {
-		t.Fatalf("bound %d, %v", bound, err)
-	}
-	out, _, err := c.Confine(make([]byte, 0, bound), src, V2, p, 0, testNow)
-	if err != nil || len(out) > bound {
-		t.Fatalf("%d bytes, bound %d, %v", len(out), bound, err)
+	dst := make([]byte, 0, 64<<20)
+	for limit, want := range map[int]error{59_000_000: ErrTooLong, 65_000_000: nil} {
+		if _, _, err := c.Confine(dst, src, Order{Proto: V2, Policy: p, MaxT: testNow, Limit: limit}); !errors.Is(err, want) {
+			t.Errorf("limit %d: %v", limit, err)
+		}
 	}
 }
 
@@ -290,10 +280,9 @@ func TestConfine2DoesNotAllocate(t *testing.T) {
 	}
 	p := timingPolicy(t)
 	var c Confiner
-	bound, _ := c.Bound(src, V2, p)
-	dst := make([]byte, 0, bound)
+	dst := make([]byte, 0, 2*len(src))
 	if got := testing.AllocsPerRun(20, func() {
-		if _, res, err := c.Confine(dst, src, V2, p, testNow-1, testNow+1); err != nil || res.Samples != 5000 {
+		if _, res, err := c.Confine(dst, src, Order{Proto: V2, Policy: p, MinT: testNow - 1, MaxT: testNow + 1, Limit: testLimit}); err != nil || res.Samples != 5000 {
 			t.Fatal(err)
 		}
 	}); got > 0 {
