@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -166,6 +167,7 @@ func (h *Handler) encode(c *remotewrite.Confiner, decoded []byte, room int, orde
 	if err != nil {
 		return nil, remotewrite.Result{}, err
 	}
+	res.Tenants = slices.Clone(res.Tenants) // the Confiner's own, and it goes on to the next batch while this one waits
 	// The room is generous; what waits for the store takes only what it needs.
 	out := h.bufs.Get(len(enc))
 	out.B = append(out.B, enc...)

@@ -172,6 +172,8 @@ func (c *Confiner) request() error {
 			if err := c.metadata(&f, metadataFields); err != nil {
 				return err
 			}
+		case 4, 5: // what 2.0 holds its data in; left out, all of it would be lost and the sender told success
+			return &SyntaxError{at, "a field of remote write 2.0, announced as 1.0,"}
 		default:
 			c.res.Unknown++
 		}

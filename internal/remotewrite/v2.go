@@ -91,6 +91,8 @@ func (c *Confiner) request2() error {
 			return err
 		}
 		switch f.number {
+		case 1, 2, 3: // reserved, since 1.0 holds its data there; left out, all of it would be lost and the sender told success
+			return &SyntaxError{at, "a field of remote write 1.0, announced as 2.0,"}
 		case 4: // read by table
 		case 5:
 			if err := f.want(wireBytes); err != nil {
