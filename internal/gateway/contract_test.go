@@ -409,20 +409,26 @@ func TestContractBatch(t *testing.T) {
 	for name, tc := range map[string]struct {
 		decoded []byte
 		stored  []string
+		unknown int // fields left out because they are not part of the protocol
 	}{
-		"metadata/only":                           {metadata, nil},
-		"metadata/with a series":                  {slices.Concat(metadata, series, metadata), stored},
-		"snappy of an empty message":              {nil, nil},
-		"M3-only protobuf fields/in the request":  {slices.Concat(varintField(102, 1), series, bytesField(1001, []byte("x"))), stored},
-		"M3-only protobuf fields/in the metadata": {slices.Concat(bytesField(3, varintField(102, 1)), series), stored},
-		"batch of several good series":            {bytes.Repeat(series, 3), slices.Repeat(stored, 3)},
+		"metadata/only":                           {metadata, nil, 0},
+		"metadata/with a series":                  {slices.Concat(metadata, series, metadata), stored, 0},
+		"snappy of an empty message":              {nil, nil, 0},
+		"M3-only protobuf fields/in the request":  {slices.Concat(varintField(102, 1), series, bytesField(1001, []byte("x"))), stored, 2},
+		"M3-only protobuf fields/in the metadata": {slices.Concat(bytesField(3, varintField(102, 1)), series), stored, 1},
+		"batch of several good series":            {bytes.Repeat(series, 3), slices.Repeat(stored, 3), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
+			const unknown = "m3gateway_gateway_unknown_fields_total"
+			before := metricOf(t, g.Admin("GET", "/metrics").Body, unknown)
 			if a := send(g, snappy.Encode(nil, tc.decoded)); a.Status != 204 || a.Body != "" {
 				t.Errorf("%+v", a)
 			}
 			if got := storedBy(t, u); !slices.Equal(got, tc.stored) {
 				t.Errorf("stored %q, want %q", got, tc.stored)
+			}
+			if got := metricOf(t, g.Admin("GET", "/metrics").Body, unknown) - before; got != float64(tc.unknown) {
+				t.Errorf("%v unknown fields counted, want %d", got, tc.unknown)
 			}
 		})
 	}

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -245,9 +246,13 @@ func newFaultProxy(t testing.TB, store string) *faultProxy {
 	return p
 }
 
-// listen opens the listener, at the address of before, and serves it.
+// listen opens the listener, at the address of before, and serves it. While it was closed a connection may have taken its
+// port; the port is awaited.
 func (p *faultProxy) listen() {
 	l, err := net.Listen("tcp", p.addr)
+	for deadline := time.Now().Add(patience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); l, err = net.Listen("tcp", p.addr) {
+		time.Sleep(5 * time.Millisecond)
+	}
 	if err != nil {
 		p.t.Error(err)
 		return

@@ -156,18 +156,20 @@ type hungStore struct {
 	URL     string
 	entered atomic.Int64
 	bytes   atomic.Int64 // of bodies taken whole
-	release chan struct{}
+	goOn    context.Context
+	release context.CancelFunc
 }
 
 func newHungStore(t *testing.T) *hungStore {
-	s := &hungStore{release: make(chan struct{})}
+	s := new(hungStore)
+	s.goOn, s.release = context.WithCancel(context.Background())
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			_, _ = io.WriteString(w, `{"readyReads":[{"id":"default"}],"readyWrites":[{"id":"default"}]}`)
 			return
 		}
 		s.entered.Add(1)
-		<-s.release
+		<-s.goOn.Done()
 		n, err := io.Copy(io.Discard, r.Body)
 		if err != nil {
 			t.Error(err)
@@ -189,12 +191,17 @@ type crowd struct {
 	waiting     sync.WaitGroup
 }
 
-func newCrowd(t *testing.T, c *child) *crowd {
+func newCrowd(t *testing.T, c *child, s *hungStore) *crowd {
 	tr := c.Client.Transport.(*http.Transport).Clone()
 	tr.TLSClientConfig.NextProtos = []string{"http/1.1"}
 	tr.ForceAttemptHTTP2 = false // no connection is shared
-	t.Cleanup(tr.CloseIdleConnections)
-	return &crowd{child: c, client: &http.Client{Transport: tr}}
+	all := &crowd{child: c, client: &http.Client{Transport: tr}}
+	t.Cleanup(func() {
+		s.release() // a test that failed leaves nobody waiting
+		all.waiting.Wait()
+		tr.CloseIdleConnections()
+	})
+	return all
 }
 
 // send starts n senders of body.
@@ -290,13 +297,13 @@ func TestMemoryHungStore(t *testing.T) {
 	if n, err := snappy.DecodedLen(body); err != nil || n < decodedBytes {
 		t.Fatal(n, err)
 	}
-	c := newCrowd(t, g)
+	c := newCrowd(t, g, store)
 	c.again = true
 	c.send(t, senders, body)
 	gatewaytest.Until(t, "all wait for the store", func() bool { return store.entered.Load() == senders })
 	t.Logf("a body of %d bytes; %d answers of 503", len(body), c.told.Load())
 	g.wantPeak(t, mostMB)
-	close(store.release)
+	store.release()
 	c.waiting.Wait()
 	g.wantPeak(t, mostMB)
 	if c.acked.Load() != senders {
@@ -314,7 +321,7 @@ func TestMemoryBudget(t *testing.T) {
 	store := newHungStore(t)
 	g := startChild(t, memorySetup(store.URL, "limits: {inflight_bytes: 128MiB, decoded_bytes: 16MiB}"))
 	body := denseBatch(t)
-	c := newCrowd(t, g)
+	c := newCrowd(t, g, store)
 	c.send(t, senders, body)
 	settled := func(n int) {
 		gatewaytest.Until(t, "each waits for the store or has been told", func() bool { return store.entered.Load()+c.told.Load() == int64(n) })
@@ -334,7 +341,7 @@ func TestMemoryBudget(t *testing.T) {
 		t.Errorf("a body that there is no room for: %d", status)
 	}
 	g.wantPeak(t, mostMB)
-	close(store.release)
+	store.release()
 	c.waiting.Wait()
 	if c.acked.Load() != waiting || store.bytes.Load() < waiting*int64(len(body)) {
 		t.Errorf("%d of %d told success, %d bytes stored", c.acked.Load(), waiting, store.bytes.Load())
