@@ -102,17 +102,23 @@ func loop(f func() error) func(context.Context, time.Duration) (int, time.Durati
 	}
 }
 
-// floor undoes the block and makes it again.
-func (l *local) floor() error {
+// undo decodes the batch's block with the bare codec.
+func (l *local) undo() error {
 	n, err := snappy.DecodedLen(l.batch.body)
 	if err != nil {
 		return err
 	}
 	l.decoded = grown(l.decoded, n)
-	if l.decoded, err = snappy.Decode(l.decoded[:cap(l.decoded)], l.batch.body); err != nil {
+	l.decoded, err = snappy.Decode(l.decoded[:cap(l.decoded)], l.batch.body)
+	return err
+}
+
+// floor undoes the block and makes it again.
+func (l *local) floor() error {
+	if err := l.undo(); err != nil {
 		return err
 	}
-	l.block = grown(l.block, snappy.MaxEncodedLen(n))
+	l.block = grown(l.block, snappy.MaxEncodedLen(len(l.decoded)))
 	l.block = snappy.Encode(l.block[:cap(l.block)], l.decoded)
 	return nil
 }
@@ -143,12 +149,7 @@ func (l *local) wire(p *remotewrite.Policy) error {
 // structs is the same job done on prompb's structs, labels and window checked. Its byte buffers are kept, its structs are fresh
 // each time, as Unmarshal makes them.
 func (l *local) structs() error {
-	n, err := snappy.DecodedLen(l.batch.body)
-	if err != nil {
-		return err
-	}
-	l.decoded = grown(l.decoded, n)
-	if l.decoded, err = snappy.Decode(l.decoded[:cap(l.decoded)], l.batch.body); err != nil {
+	if err := l.undo(); err != nil {
 		return err
 	}
 	var req prompb.WriteRequest
@@ -167,7 +168,7 @@ func (l *local) structs() error {
 	}
 	size := req.Size()
 	l.confined = grown(l.confined, size)[:size]
-	if _, err = req.MarshalToSizedBuffer(l.confined); err != nil {
+	if _, err := req.MarshalToSizedBuffer(l.confined); err != nil {
 		return err
 	}
 	l.block = grown(l.block, snappy.MaxEncodedLen(size))

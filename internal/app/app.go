@@ -105,7 +105,7 @@ func (g *Gateway) bind(cfg *config.Config) error {
 	return g.server.Admin(g.admin())
 }
 
-// HTTPSAddr and AdminAddr are where the gateway listens.
+// HTTPSAddr is where clients connect.
 func (g *Gateway) HTTPSAddr() net.Addr { return g.server.HTTPSAddr() }
 
 // AdminAddr is where the admin port listens.

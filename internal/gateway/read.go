@@ -40,15 +40,15 @@ func (x *exchange) reader() error {
 func isStats(s string) bool { return s == "all" || s == "true" || s == "1" }
 
 func (h *Handler) query(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	return h.promQL(w, r, x, x.state.paths.Query, isTime, "time")
+	return h.promQL(w, r, x, x.state.paths.Query, "time")
 }
 
 func (h *Handler) queryRange(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	return h.promQL(w, r, x, x.state.paths.QueryRange, isTime, "start", "end")
+	return h.promQL(w, r, x, x.state.paths.QueryRange, "start", "end")
 }
 
 // promQL confines an expression and passes on the answer as it comes.
-func (h *Handler) promQL(w http.ResponseWriter, r *http.Request, x *exchange, path string, check func(string) bool, times ...string) error {
+func (h *Handler) promQL(w http.ResponseWriter, r *http.Request, x *exchange, path string, times ...string) error {
 	if err := x.reader(); err != nil {
 		return err
 	}
@@ -65,16 +65,15 @@ func (h *Handler) promQL(w http.ResponseWriter, r *http.Request, x *exchange, pa
 		return err
 	}
 	out.Set("query", expr)
-	if err := take(in, out, check, times...); err != nil {
+	if err := take(in, out, isTime, times...); err != nil {
 		return err
 	}
-	ranged := path == x.state.paths.QueryRange
-	for _, name := range append(times, "step") {
-		if ranged && out.Get(name) == "" && in.Get(name) == "" {
-			return badRequest("invalid parameter %q: it is missing", name)
+	if path == x.state.paths.QueryRange {
+		for _, name := range append(times, "step") {
+			if in.Get(name) == "" {
+				return badRequest("invalid parameter %q: it is missing", name)
+			}
 		}
-	}
-	if ranged {
 		if err := take(in, out, isDuration, "step"); err != nil {
 			return err
 		}

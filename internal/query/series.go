@@ -2,7 +2,6 @@ package query
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 )
@@ -10,25 +9,12 @@ import (
 // DecodeSeries reads a store's answer to series, {"status":"success","data":[{…},{…}]}, of at most limit bytes, and returns
 // each label set as its compact JSON text with the names in order, so that equal sets are equal texts.
 func DecodeSeries(r io.Reader, limit int64) ([]string, error) {
-	body, err := io.ReadAll(io.LimitReader(r, max(limit, limit+1)))
+	sets, err := decodeData[map[string]string](r, limit, "series")
 	if err != nil {
-		return nil, fmt.Errorf("reading series: %w", err)
+		return nil, err
 	}
-	if int64(len(body)) > limit {
-		return nil, fmt.Errorf("series are longer than the limit of %d bytes", limit)
-	}
-	var answer struct {
-		Status string
-		Data   *[]map[string]string
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("decoding series: %w", err)
-	}
-	if answer.Status != "success" || answer.Data == nil {
-		return nil, errors.New("decoding series: the answer is no success with data")
-	}
-	out := make([]string, 0, len(*answer.Data))
-	for _, set := range *answer.Data {
+	out := make([]string, 0, len(sets))
+	for _, set := range sets {
 		text, err := json.Marshal(set)
 		if err != nil {
 			return nil, fmt.Errorf("encoding series: %w", err)

@@ -3,7 +3,6 @@ package query
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -23,26 +22,31 @@ func MergeValues(lists ...[]string) []string {
 // limit bytes; what else the object holds is ignored. A longer or other answer is an error. The strings take up to
 // some ten times the bytes read.
 func DecodeStrings(r io.Reader, limit int64) ([]string, error) {
+	return decodeData[string](r, limit, "label values")
+}
+
+// decodeData reads the data of a store's success, a list of what, of at most limit bytes.
+func decodeData[T any](r io.Reader, limit int64, what string) ([]T, error) {
 	if limit < 0 {
-		return nil, errors.New("decoding label values: negative limit")
+		return nil, fmt.Errorf("decoding %s: negative limit", what)
 	}
 	// One byte more than allowed tells "at the limit" from "over it"; max keeps the largest limit from overflowing.
 	body, err := io.ReadAll(io.LimitReader(r, max(limit, limit+1)))
 	if err != nil {
-		return nil, fmt.Errorf("reading label values: %w", err)
+		return nil, fmt.Errorf("reading %s: %w", what, err)
 	}
 	if int64(len(body)) > limit {
-		return nil, fmt.Errorf("label values are longer than the limit of %d bytes", limit)
+		return nil, fmt.Errorf("%s are longer than the limit of %d bytes", what, limit)
 	}
 	var answer struct {
 		Status string
-		Data   *[]string
+		Data   *[]T
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("decoding label values: %w", err)
+		return nil, fmt.Errorf("decoding %s: %w", what, err)
 	}
 	if answer.Status != "success" || answer.Data == nil {
-		return nil, errors.New("decoding label values: the answer is no success with data")
+		return nil, fmt.Errorf("decoding %s: the answer is no success with data", what)
 	}
 	return *answer.Data, nil
 }

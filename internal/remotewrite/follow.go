@@ -175,10 +175,7 @@ func (f *follower) insert(l *label, name, value []byte) bool {
 
 // another judges a value that takes the place of old, which is well-formed.
 func (c *Confiner) another(value, old []byte, metric bool) bool {
-	switch {
-	case !metric:
-		return validText(value)
-	case c.p.rules.UTF8Names:
+	if !metric || c.p.rules.UTF8Names {
 		return validText(value)
 	}
 	// A metric name is judged byte by byte, and names that follow one another begin alike.
