@@ -352,6 +352,23 @@ func TestMemoryBudget(t *testing.T) {
 	g.wantPeak(t, mostMB)
 }
 
+// TestMemoryDense: 200 batches that no block makes smaller wait within the default budget, each of them in memory once.
+func TestMemoryDense(t *testing.T) {
+	store := newHungStore(t)
+	g := startChild(t, memorySetup(store.URL, ""))
+	body := denseBatch(t)
+	c := newCrowd(t, g, store)
+	c.again = true
+	c.send(t, senders, body)
+	gatewaytest.Until(t, "all wait for the store", func() bool { return store.entered.Load() == senders })
+	g.wantPeak(t, 2*senders*len(body)/1_000_000) // what waits once, and as much for the garbage collector
+	store.release()
+	c.waiting.Wait()
+	if c.acked.Load() != senders {
+		t.Errorf("%d senders told success", c.acked.Load())
+	}
+}
+
 // headerOnly announces a body, sends none of it, and returns the answer's status, 0 if a 503 lacks Retry-After.
 func headerOnly(t *testing.T, g *child, length int) int {
 	t.Helper()

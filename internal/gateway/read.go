@@ -238,7 +238,7 @@ func (h *Handler) remoteRead(w http.ResponseWriter, r *http.Request, x *exchange
 	head.Set("Content-Type", "application/x-protobuf")
 	head.Set("Content-Encoding", "snappy")
 	head.Set("X-Prometheus-Remote-Read-Version", "0.1.0")
-	req := &proxy.Request{Method: http.MethodPost, Path: x.state.paths.RemoteRead, Header: head, Body: b}
+	req := &proxy.Request{Method: http.MethodPost, Path: x.state.paths.RemoteRead, Header: head, Body: proxy.NewPayload(b)}
 	return h.stream(w, r, x, req, "application/x-protobuf", `application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse`)
 }
 
@@ -258,7 +258,7 @@ func (h *Handler) formRequest(x *exchange, path string, out url.Values) *proxy.R
 	b.B = append(b.B, form...)
 	head := x.readHeader()
 	head.Set("Content-Type", "application/x-www-form-urlencoded")
-	return &proxy.Request{Method: http.MethodPost, Path: path, Header: head, Body: b}
+	return &proxy.Request{Method: http.MethodPost, Path: path, Header: head, Body: proxy.NewPayload(b)}
 }
 
 // ask makes an upstream read and returns its answer, which the caller closes, if it is a success.

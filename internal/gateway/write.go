@@ -197,28 +197,16 @@ func (h *Handler) decode(body *buf.Buffer, x *exchange) (*buf.Buffer, error) {
 
 // forward sends the batch out, which it gives away, and is nil only if the store acknowledged all of it.
 func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer) error {
-	again := out
-	ask := x.state.Store.Kind == m3.KindM3 && x.state.Store.StoredNotAggregated == m3.Accept
-	if ask {
-		// Kept for the second question that some answers of the downsampler call for.
-		again = h.bufs.Get(len(out.B))
-		again.B = append(again.B, out.B...)
-		defer func() {
-			if again != nil {
-				again.Release()
-			}
-		}()
-	}
-	status, text, err := h.send(r, x, out, nil)
+	batch := proxy.NewPayload(out)
+	defer batch.Drop() // kept for the second question that some answers of the downsampler call for
+	status, text, err := h.send(r, x, batch, nil)
 	if err != nil {
 		return err
 	}
-	if ask {
+	if x.state.Store.Kind == m3.KindM3 && x.state.Store.StoredNotAggregated == m3.Accept {
 		if m3.RawAnswerNeeded(status, text) {
 			name, value := m3.RawOnlyHeader()
-			b := again
-			again = nil
-			if status, text, err = h.send(r, x, b, http.Header{name: {value}}); err != nil {
+			if status, text, err = h.send(r, x, batch, http.Header{name: {value}}); err != nil {
 				return err
 			}
 			if status/100 == 2 {
@@ -235,8 +223,8 @@ func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer) error {
 	return nil
 }
 
-// send makes one upstream write of b, which it gives away, and returns the store's status and the beginning of its text.
-func (h *Handler) send(r *http.Request, x *exchange, b *buf.Buffer, extra http.Header) (int, []byte, error) {
+// send makes one upstream write of the batch and returns the store's status and the beginning of its text.
+func (h *Handler) send(r *http.Request, x *exchange, batch *proxy.Payload, extra http.Header) (int, []byte, error) {
 	head := http.Header{
 		"Content-Type":                      {"application/x-protobuf"},
 		"Content-Encoding":                  {"snappy"},
@@ -246,7 +234,7 @@ func (h *Handler) send(r *http.Request, x *exchange, b *buf.Buffer, extra http.H
 		head[name] = v
 	}
 	ans, err := x.state.Pool.Do(r.Context(), &proxy.Request{
-		Method: http.MethodPost, Path: x.state.paths.Write, Header: head, Body: b, Key: x.lane.affinity, Write: true,
+		Method: http.MethodPost, Path: x.state.paths.Write, Header: head, Body: batch.Keep(), Key: x.lane.affinity, Write: true,
 	})
 	if err != nil {
 		return 0, nil, err

@@ -18,28 +18,37 @@ var (
 	ErrAnswerTooLarge = errors.New("the upstream's answer is larger than allowed")
 )
 
-// payload owns a request's buffer and lends it to every attempt. The buffer is released once, when Do and the last reader
-// have let go: the transport may still read after RoundTrip has returned, and says by Close when it no longer does.
-type payload struct {
+// Payload owns a request's body and lends it to every attempt. The buffer is released once, when its holders and the last
+// reader have let go: the transport may still read after RoundTrip has returned, and says by Close when it no longer does.
+// A nil *Payload is an empty body.
+type Payload struct {
 	mu   sync.Mutex
-	buf  *buf.Buffer // nil: an empty body
-	refs int         // guarded by mu; Do's own, and one for each reader not yet closed
+	buf  *buf.Buffer
+	refs int // guarded by mu; one for each holder, and one for each reader not yet closed
 }
 
-// newPayload takes b over; the caller holds the first reference and ends it with drop.
-func newPayload(b *buf.Buffer) *payload {
-	return &payload{buf: b, refs: 1}
+// NewPayload takes b over. The caller holds the first reference: it ends with Drop, or with a call of Do.
+func NewPayload(b *buf.Buffer) *Payload {
+	return &Payload{buf: b, refs: 1}
 }
 
-func (p *payload) size() int {
-	if p.buf == nil {
+// Keep adds a reference, so that one body may serve a further request, and returns p.
+func (p *Payload) Keep() *Payload {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refs++
+	return p
+}
+
+func (p *Payload) size() int {
+	if p == nil {
 		return 0
 	}
 	return len(p.buf.B)
 }
 
 // open lends the bytes to one reader, from their start. It is a Request.GetBody.
-func (p *payload) open() (io.ReadCloser, error) {
+func (p *Payload) open() (io.ReadCloser, error) {
 	if p.size() == 0 {
 		return http.NoBody, nil
 	}
@@ -52,11 +61,15 @@ func (p *payload) open() (io.ReadCloser, error) {
 	return &payloadReader{payload: p, rest: p.buf.B}, nil
 }
 
-func (p *payload) drop() {
+// Drop ends a reference.
+func (p *Payload) Drop() {
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refs--
-	if p.refs == 0 && p.buf != nil {
+	if p.refs == 0 {
 		p.buf.Release()
 	}
 }
@@ -64,7 +77,7 @@ func (p *payload) drop() {
 // payloadReader is one attempt's request body. Close waits for a Read under way, so that no byte is read afterwards.
 type payloadReader struct {
 	mu      sync.Mutex
-	payload *payload // nil once closed
+	payload *Payload // nil once closed
 	rest    []byte
 }
 
@@ -88,7 +101,7 @@ func (r *payloadReader) Close() error {
 	r.payload, r.rest = nil, nil
 	r.mu.Unlock()
 	if p != nil {
-		p.drop()
+		p.Drop()
 	}
 	return nil
 }

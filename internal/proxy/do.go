@@ -9,8 +9,6 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
-
-	"m3gateway/internal/buf"
 )
 
 // Request is one request to the upstream, written afresh by the caller: nothing a client sent travels by itself. It must be
@@ -21,8 +19,8 @@ type Request struct {
 	RawQuery string
 	// Header is copied. User-Agent and Authorization are the Pool's own and replace what is there.
 	Header http.Header
-	// Body is the Pool's from the call on, whatever Do returns. Nil is an empty body.
-	Body *buf.Buffer
+	// Body is nil for an empty one. Do takes over one reference, whatever it returns.
+	Body *Payload
 	// Key chooses the member: requests with the same key go to the same one, as long as it is healthy. With "" it is the
 	// less busy of two at random. Coordinators that aggregate must see all samples of a series, so writes need a key.
 	Key string
@@ -54,12 +52,7 @@ var errAttemptTime = errors.New("no answer in time")
 // or answers 500, 502, 503 or 504; not on any other status, and not when its own time or ctx ends. When every member
 // failed, it is the last one's answer that is returned, or else an *Error. Redirects are answers like any other.
 func (p *Pool) Do(ctx context.Context, r *Request) (*Answer, error) {
-	body := newPayload(r.Body)
-	defer body.drop()
-	return p.do(ctx, r, body)
-}
-
-func (p *Pool) do(ctx context.Context, r *Request, body *payload) (*Answer, error) {
+	defer r.Body.Drop()
 	op := r.op()
 	count := p.metrics.request(op)
 	header := p.header(r.Header)
@@ -72,10 +65,10 @@ func (p *Pool) do(ctx context.Context, r *Request, body *payload) (*Answer, erro
 	for {
 		m := next
 		tried = append(tried, m)
-		resp, fail := p.attempt(ctx, m, r, header, body)
+		resp, fail := p.attempt(ctx, m, r, header)
 		if fail != nil && fail.stale && ctx.Err() == nil {
 			// Most likely the member closed an idle connection as it was picked; going elsewhere would move the key for nothing.
-			resp, fail = p.attempt(ctx, m, r, header, body)
+			resp, fail = p.attempt(ctx, m, r, header)
 		}
 		next = nil
 		if len(tried) < p.cfg.MaxAttempts && ctx.Err() == nil && another(resp, fail) {
@@ -108,7 +101,7 @@ func another(resp *http.Response, fail *Error) bool {
 }
 
 // attempt sends r to m. Either result is nil; the response's Body is an *answerBody.
-func (p *Pool) attempt(ctx context.Context, m *member, r *Request, header http.Header, body *payload) (*http.Response, *Error) {
+func (p *Pool) attempt(ctx context.Context, m *member, r *Request, header http.Header) (*http.Response, *Error) {
 	limit := p.cfg.ReadTimeout
 	if r.Write {
 		limit = p.cfg.WriteTimeout
@@ -150,7 +143,7 @@ func (p *Pool) attempt(ctx context.Context, m *member, r *Request, header http.H
 	req, err := p.request(httptrace.WithClientTrace(attempt, &httptrace.ClientTrace{
 		GetConn: func(string) { dialing.Store(true); connected.Store(false); reused.Store(false) },
 		GotConn: func(i httptrace.GotConnInfo) { connected.Store(true); reused.Store(i.Reused) },
-	}), m, r, header, body)
+	}), m, r, header)
 	if err != nil {
 		return failed(err)
 	}
@@ -199,12 +192,12 @@ func (p *Pool) header(h http.Header) http.Header {
 }
 
 // request builds the HTTP request for one attempt. The transport closes its Body.
-func (p *Pool) request(ctx context.Context, m *member, r *Request, header http.Header, body *payload) (*http.Request, error) {
+func (p *Pool) request(ctx context.Context, m *member, r *Request, header http.Header) (*http.Request, error) {
 	path, err := url.PathUnescape(r.Path)
 	if err != nil {
 		return nil, fmt.Errorf("path %q: %w", r.Path, err)
 	}
-	reader, err := body.open()
+	reader, err := r.Body.open()
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +207,7 @@ func (p *Pool) request(ctx context.Context, m *member, r *Request, header http.H
 		Host:          m.host,
 		Header:        header,
 		Body:          reader,
-		GetBody:       body.open,
-		ContentLength: int64(body.size()),
+		GetBody:       r.Body.open,
+		ContentLength: int64(r.Body.size()),
 	}).WithContext(ctx), nil
 }

@@ -76,7 +76,7 @@ func (p *Pool) takeOut(m *member, why string) {
 func (p *Pool) ask(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.HealthTimeout)
 	defer cancel()
-	req, err := p.request(ctx, m, &Request{Method: http.MethodGet, Path: p.probe.Path}, p.header(nil), newPayload(nil))
+	req, err := p.request(ctx, m, &Request{Method: http.MethodGet, Path: p.probe.Path}, p.header(nil))
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func post(body, key string) *Request {
 	var pool buf.Pool
 	b := pool.Get(len(body))
 	b.B = append(b.B, body...)
-	return &Request{Method: "POST", Path: "/w", Body: b, Key: key, Write: true}
+	return &Request{Method: "POST", Path: "/w", Body: NewPayload(b), Key: key, Write: true}
 }
 
 func get() *Request { return &Request{Method: "GET", Path: "/r"} }
