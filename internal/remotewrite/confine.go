@@ -20,6 +20,7 @@ type Confiner struct {
 	differed   int     // the first label in which the last series differed from the one before
 	points     []point
 	tenantsBuf []int
+	side       []byte   // escaped names of this series
 	v2         bool     // the request is a 2.0 one; then, too:
 	symbols    []symbol // its table
 	refs       []uint32 // the symbols that the labels in hand refer to
@@ -137,6 +138,9 @@ func (c *Confiner) trim() {
 	if cap(c.refs) > maxKeptPoints {
 		c.refs = nil
 	}
+	if cap(c.side) > blockSize {
+		c.side = nil
+	}
 	if cap(c.dst) > 8*blockSize {
 		c.dst = nil
 	}
@@ -192,7 +196,7 @@ func (c *Confiner) metadata(f *field, fields schema) error {
 
 // series judges the TimeSeries in src[at:end) and appends what is kept of it.
 func (c *Confiner) series(at, end int) error {
-	c.points = c.points[:0]
+	c.points, c.side = c.points[:0], c.side[:0]
 	// What survey found of the series before still holds where no label came or went.
 	c.labelsStart, c.whole, c.ordered, c.followed, c.isBad = at, true, true, false, false
 	at, err := c.labels(at, end)

@@ -29,7 +29,9 @@ func policies() []reference {
 		{"b", []Label{{"region", "r"}, {"tenant", "b"}}},
 	}
 	var out []reference
-	for _, rules := range []Rules{classicRules, utf8Rules} {
+	escapeRules := classicRules
+	escapeRules.Escape = true
+	for _, rules := range []Rules{classicRules, utf8Rules, escapeRules} {
 		for _, mode := range []Mode{Override, Reject, Allow} {
 			out = append(out, reference{label: "tenant", mode: mode, rules: rules, tenants: tenantA()})
 			out = append(out, reference{label: "tenant", mode: mode, rules: rules, tenants: env[:1]})
@@ -195,7 +197,7 @@ func (g generator) pick(s ...string) string { return s[g.IntN(len(s))] }
 
 func (g generator) label() prompb.Label {
 	return prompb.Label{
-		Name: g.pick("job", "instance", "le", "tenant", "tenan", "tenants", "env", "zone", "region", "a", "Z", "__x", "__m3_type__", "0bad", "b.c", "", "é",
+		Name: g.pick("job", "instance", "le", "tenant", "tenan", "tenants", "env", "zone", "region", "a", "Z", "__x", "__m3_type__", "0bad", "b.c", "b:c", "tenant.", "", "é", "_é", "日.本",
 			strings.Repeat("n", 64), strings.Repeat("n", 65), "bad\xff", "__name__"),
 		Value: g.pick("", "a", "b", "c", "x", "localhost:9090", strings.Repeat("v", 127), strings.Repeat("v", 128), strings.Repeat("v", 256), strings.Repeat("v", 257),
 			"bad\xff", "\xff_eight_bytes", "ünïcode text", "q\"uote"),
@@ -205,7 +207,7 @@ func (g generator) label() prompb.Label {
 func (g generator) series() prompb.TimeSeries {
 	ts := prompb.TimeSeries{}
 	if g.IntN(10) > 0 {
-		ts.Labels = append(ts.Labels, prompb.Label{Name: "__name__", Value: g.pick("up", "up", "http_requests_total", "a:b", "0bad", "", "b.c", "bad\xff")})
+		ts.Labels = append(ts.Labels, prompb.Label{Name: "__name__", Value: g.pick("up", "up", "http_requests_total", "a:b", "0bad", "", "b.c", "a_b:c.d", "bad\xff")})
 	}
 	for _, name := range []string{"instance", "job", "le", "tenant"} {
 		if g.IntN(4) > 0 {

@@ -15,6 +15,8 @@ type label struct {
 	rank            uint8 // how many of the policy's enforced names sort before this name
 	hit             bool  // the name is enforced name number rank
 	metric          bool  // the name is __name__
+	// The name, the value, or both are escaped: they lie in Confiner.side, and name and value count from its beginning.
+	sideName, sideValue bool
 }
 
 const metricName = "__name__"
@@ -23,11 +25,17 @@ const metricName = "__name__"
 const maxCollected = 10_000
 
 func (c *Confiner) nameOf(l *label) []byte {
+	if l.sideName {
+		return c.side[l.name : l.name+l.nameLen]
+	}
 	p := c.base + int(l.at) + int(l.name)
 	return c.src[p : p+int(l.nameLen)]
 }
 
 func (c *Confiner) valueOf(l *label) []byte {
+	if l.sideValue {
+		return c.side[l.value : l.value+l.valueLen]
+	}
 	p := c.base + int(l.at) + int(l.value)
 	return c.src[p : p+int(l.valueLen)]
 }
@@ -132,6 +140,11 @@ func (c *Confiner) anyLabel(l *label, start, body, end int) (canonical bool, err
 // judgeLabel checks label i of cur by itself and its place after the one before it.
 func (c *Confiner) judgeLabel(i int) {
 	l := &c.cur[i]
+	if c.p.rules.Escape {
+		if c.escape(l); l.sideName || l.sideValue {
+			c.whole = false
+		}
+	}
 	name := c.nameOf(l)
 	if i > 0 && bytes.Compare(c.nameOf(&c.cur[i-1]), name) >= 0 {
 		c.ordered = false

@@ -76,6 +76,8 @@ type Rules struct {
 	Limits Limits
 	// UTF8Names admits any UTF-8 text as a label or metric name; else [a-zA-Z_][a-zA-Z0-9_]*, and : in metric names.
 	UTF8Names bool
+	// Escape brings other names to that form, by Prometheus' U__ scheme, where else their series are dropped.
+	Escape bool
 	// Reserved are label-name prefixes that the store keeps for itself.
 	Reserved []string
 	// Histograms and Exemplars keep native histograms and exemplars.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/prompb"
 )
 
@@ -38,6 +39,9 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 	}
 	drop(Metadata, len(in.Metadata))
 	for _, ts := range in.Timeseries {
+		if r.rules.Escape {
+			ts.Labels = r.escape(ts.Labels)
+		}
 		out := prompb.TimeSeries{}
 		why, bad := r.seriesProblem(ts.Labels)
 		lost := 0
@@ -121,6 +125,22 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 		res.req.Timeseries = append(res.req.Timeseries, out)
 	}
 	return res
+}
+
+// escape brings names to classic characters with the scheme's own implementation, which knows only metric names: it leaves the
+// colon, which no label name may have.
+func (r *reference) escape(in []prompb.Label) (out []prompb.Label) {
+	for _, l := range in {
+		if l.Name == "__name__" && len(l.Value) <= r.rules.Limits.NameBytes && utf8.ValidString(l.Value) {
+			l.Value = model.EscapeName(l.Value, model.ValueEncodingEscaping)
+		}
+		if len(l.Name) <= r.rules.Limits.NameBytes && utf8.ValidString(l.Name) && l.Name != "" && !r.nameOK(l.Name, false) {
+			const mark = "\U0010FFFF" // makes any name one to be escaped, and is cut off again
+			l.Name = strings.TrimSuffix(strings.ReplaceAll(model.EscapeName(l.Name+mark, model.ValueEncodingEscaping), ":", "_3a_"), "_10ffff_")
+		}
+		out = append(out, l)
+	}
+	return out
 }
 
 // seriesProblem is the first problem in the order of the labels, then of the set.

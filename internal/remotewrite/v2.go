@@ -111,7 +111,7 @@ func (c *Confiner) request2() error {
 
 // series2 judges the 2.0 TimeSeries in src[at:end) and appends what is kept of it.
 func (c *Confiner) series2(at, end int) error {
-	c.points, c.refs = c.points[:0], c.refs[:0]
+	c.points, c.refs, c.side = c.points[:0], c.refs[:0], c.side[:0]
 	c.cur, c.base = c.cur[:0], 0
 	c.whole, c.ordered, c.followed, c.isBad, c.known = false, true, false, false, false
 	for p := at; p < end; {
@@ -171,9 +171,10 @@ func (c *Confiner) resolve() {
 	}
 }
 
-// learn notes what judgeLabel found of two symbols; nothing while the series is bad, for it does not say of which.
+// learn notes what judgeLabel found of two symbols; nothing while the series is bad, for it does not say of which, and nothing
+// of escaped ones.
 func (c *Confiner) learn(name, value *symbol, l *label) {
-	if c.isBad || l.valueLen == 0 {
+	if c.isBad || l.valueLen == 0 || l.sideName || l.sideValue {
 		return
 	}
 	name.facts |= factName
