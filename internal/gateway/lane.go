@@ -52,13 +52,16 @@ type lane struct {
 // labelLimits bound a series so that no batch is refused as a whole: M3 loses a batch over one name or value of 65,536 bytes.
 var labelLimits = remotewrite.Limits{NameBytes: 1024, ValueBytes: 32 << 10, Labels: 512}
 
-// rules is what the store of kind k demands of a series. M3 stores names outside the classic characters but answers no query
+// rules is what the store demands of a series. M3 stores names outside the classic characters but answers no query
 // that meets them, for as long as they are kept; it cuts __m3 labels off in aggregated namespaces, so that two series become one.
-func rules(k m3.Kind) remotewrite.Rules {
-	if k == m3.KindPrometheus {
+func rules(store m3.Config) remotewrite.Rules {
+	if store.Kind == m3.KindPrometheus {
 		return remotewrite.Rules{Limits: labelLimits, UTF8Names: true, Histograms: true, Exemplars: true}
 	}
-	return remotewrite.Rules{Limits: labelLimits, Reserved: []string{"__m3", "__rollup__", "__option_id_scheme__"}}
+	return remotewrite.Rules{
+		Limits: labelLimits, Reserved: []string{"__m3", "__rollup__", "__option_id_scheme__"},
+		Escape: store.UTF8Names == m3.NamesEscape, Classic: store.NativeHistograms == m3.HistogramsClassic,
+	}
 }
 
 func dialect(k m3.Kind) query.Dialect {
@@ -115,7 +118,7 @@ func (h *Handler) lane(s *State, g tenant.Grant) (*lane, error) {
 	// Aggregating coordinators must see every sample of a series, so a tenant's writes keep to one member while it is well.
 	l.affinity = g.Tenants[0]
 	var err error
-	l.write, err = remotewrite.NewPolicy(s.Table.LabelName(), mode, rules(s.Store.Kind), enforced)
+	l.write, err = remotewrite.NewPolicy(s.Table.LabelName(), mode, rules(s.Store), enforced)
 	return l, err
 }
 

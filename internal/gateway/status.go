@@ -241,7 +241,7 @@ func explain(r remotewrite.Reason, past, future time.Duration) string {
 	case remotewrite.InvalidUTF8:
 		return "a label value is not UTF-8"
 	case remotewrite.InvalidLabelName:
-		return "label names are [a-zA-Z_][a-zA-Z0-9_]*"
+		return "label names are [a-zA-Z_][a-zA-Z0-9_]*; rename it, or set upstream.utf8_names: escape"
 	case remotewrite.InvalidMetricName:
 		return "__name__ is missing or not [a-zA-Z_:][a-zA-Z0-9_:]*"
 	case remotewrite.DuplicateLabel:
@@ -252,6 +252,8 @@ func explain(r remotewrite.Reason, past, future time.Duration) string {
 		return fmt.Sprintf("up to %d labels", labelLimits.Labels)
 	case remotewrite.ReservedLabel:
 		return "the store keeps this label name for itself"
+	case remotewrite.InvalidHistogram:
+		return "its buckets, counts and bounds do not fit together, or it has the label le"
 	case remotewrite.ForeignTenant:
 		return "the tenant label names a tenant that is not this user's"
 	case remotewrite.NoTenant:

@@ -21,12 +21,22 @@ type Config struct {
 	// Compression of forwarded writes: snappy (default), or none, which is snappy that only stores: less CPU here and in the
 	// store for some ten times the bytes between them.
 	Compression string `yaml:"compression"`
+	// UTF8Names says what becomes of a series with a name outside [a-zA-Z_][a-zA-Z0-9_]*: reject (default) drops it and tells
+	// the sender, escape brings the name to those characters by Prometheus' U__ scheme. Kind m3 only.
+	UTF8Names string `yaml:"utf8_names"`
+	// NativeHistograms, which the store does not have: drop (default), or classic, which makes of each the series of a classic
+	// histogram. Kind m3 only.
+	NativeHistograms string `yaml:"native_histograms"`
 }
 
-// Values of Config.StoredNotAggregated and Config.Compression.
+// Values of the fields of Config.
 const (
-	Accept            = "accept"
+	Accept            = "accept" // StoredNotAggregated
 	Refuse            = "refuse"
 	CompressionSnappy = "snappy"
 	CompressionNone   = "none"
+	NamesReject       = "reject"
+	NamesEscape       = "escape"
+	HistogramsDrop    = "drop"
+	HistogramsClassic = "classic"
 )

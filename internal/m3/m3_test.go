@@ -244,6 +244,8 @@ func TestCheck(t *testing.T) {
 		"namespace":             func(c *Config) { c.Namespace = "" },
 		"stored_not_aggregated": func(c *Config) { c.StoredNotAggregated = "maybe" },
 		"compression":           func(c *Config) { c.Compression = "gzip" },
+		"utf8_names":            func(c *Config) { c.UTF8Names = "allow" },
+		"native_histograms":     func(c *Config) { c.NativeHistograms = "keep" },
 	} {
 		c := Defaults()
 		edit(&c)

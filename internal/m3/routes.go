@@ -8,16 +8,23 @@ import (
 
 // Defaults is the Config of an m3coordinator whose raw namespace is "default".
 func Defaults() Config {
-	return Config{Kind: KindM3, Namespace: "default", StoredNotAggregated: Accept, Compression: CompressionSnappy}
+	return Config{
+		Kind: KindM3, Namespace: "default", StoredNotAggregated: Accept, Compression: CompressionSnappy,
+		UTF8Names: NamesReject, NativeHistograms: HistogramsDrop,
+	}
 }
 
 // Check reports each problem of c: field is the yaml path inside the section, problem says what is wrong and how to mend it.
 func (c *Config) Check(bad func(field, problem string)) {
-	if v := c.StoredNotAggregated; v != Accept && v != Refuse {
-		bad("stored_not_aggregated", strconv.Quote(v)+" is not known; write accept or refuse")
-	}
-	if v := c.Compression; v != CompressionSnappy && v != CompressionNone {
-		bad("compression", strconv.Quote(v)+" is not known; write snappy or none")
+	for _, f := range []struct{ field, value, one, other string }{
+		{"stored_not_aggregated", c.StoredNotAggregated, Accept, Refuse},
+		{"compression", c.Compression, CompressionSnappy, CompressionNone},
+		{"utf8_names", c.UTF8Names, NamesReject, NamesEscape},
+		{"native_histograms", c.NativeHistograms, HistogramsDrop, HistogramsClassic},
+	} {
+		if f.value != f.one && f.value != f.other {
+			bad(f.field, strconv.Quote(f.value)+" is not known; write "+f.one+" or "+f.other)
+		}
 	}
 	switch c.Kind {
 	case KindM3:

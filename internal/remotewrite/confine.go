@@ -24,6 +24,7 @@ type Confiner struct {
 	v2         bool     // the request is a 2.0 one; then, too:
 	symbols    []symbol // its table
 	refs       []uint32 // the symbols that the labels in hand refer to
+	classics   classics
 	shape
 }
 
@@ -141,6 +142,9 @@ func (c *Confiner) trim() {
 	if cap(c.side) > blockSize {
 		c.side = nil
 	}
+	if h := &c.classics; cap(h.buckets)+cap(h.custom)+cap(h.pos.spans)+cap(h.neg.spans)+cap(h.labels)/32 > maxKeptPoints {
+		*h = classics{}
+	}
 	if cap(c.dst) > 8*blockSize {
 		c.dst = nil
 	}
@@ -231,6 +235,11 @@ func (c *Confiner) finish() error {
 	}
 	if c.isBad { // the client's tenant label was refused
 		return nil
+	}
+	if c.p.rules.Classic && !c.p.rules.Histograms {
+		if err := c.histograms(tenant); err != nil {
+			return err
+		}
 	}
 	if len(c.points) > 0 {
 		c.emit(tenant)

@@ -30,7 +30,7 @@ func policies() []reference {
 	}
 	var out []reference
 	escapeRules := classicRules
-	escapeRules.Escape = true
+	escapeRules.Escape, escapeRules.Classic = true, true
 	for _, rules := range []Rules{classicRules, utf8Rules, escapeRules} {
 		for _, mode := range []Mode{Override, Reject, Allow} {
 			out = append(out, reference{label: "tenant", mode: mode, rules: rules, tenants: tenantA()})
@@ -232,11 +232,7 @@ func (g generator) series() prompb.TimeSeries {
 		ts.Exemplars = append(ts.Exemplars, prompb.Exemplar{Labels: []prompb.Label{{Name: "trace", Value: g.pick("x", "bad\xff")}}, Value: g.value(), Timestamp: g.timestamp()})
 	}
 	for g.IntN(6) == 0 {
-		ts.Histograms = append(ts.Histograms, prompb.Histogram{
-			Count: &prompb.Histogram_CountInt{CountInt: 5}, Sum: g.value(), Schema: -1, ZeroThreshold: 1e-128,
-			ZeroCount: &prompb.Histogram_ZeroCountInt{ZeroCountInt: 1}, PositiveSpans: []prompb.BucketSpan{{Offset: -3, Length: 2}, {Offset: 1, Length: 1}},
-			PositiveDeltas: []int64{1, -1, 300}, NegativeCounts: []float64{1, 2}, CustomValues: []float64{1.5}, ResetHint: prompb.Histogram_GAUGE, Timestamp: g.timestamp(),
-		})
+		ts.Histograms = append(ts.Histograms, g.histogram())
 	}
 	return ts
 }

@@ -110,7 +110,7 @@ func (c *Confiner) kind(n int) byte {
 
 func (c *Confiner) histogramOrExemplar(f *field, kind byte, lost *int) error {
 	exemplar := kind == tagExemplar
-	keep, why := c.p.rules.Histograms, NativeHistogram
+	keep, why := c.p.rules.Histograms || c.p.rules.Classic, NativeHistogram
 	if exemplar {
 		keep, why = c.p.rules.Exemplars, Exemplar
 	}
@@ -361,6 +361,18 @@ func sampleBody(value uint64, ts int64) int {
 	return n
 }
 
+// appendSample appends a Sample as a field of TimeSeries.
+func appendSample(dst []byte, value uint64, ts int64) []byte {
+	dst = append(dst, tagSample, byte(sampleBody(value, ts)))
+	if value != 0 {
+		dst = binary.LittleEndian.AppendUint64(append(dst, 0x09), value)
+	}
+	if ts != 0 {
+		dst = binary.AppendUvarint(append(dst, 0x10), uint64(ts))
+	}
+	return dst
+}
+
 func (c *Confiner) emitPoint(pt *point, tenant int) {
 	switch pt.kind {
 	case tagSample:
@@ -370,13 +382,7 @@ func (c *Confiner) emitPoint(pt *point, tenant int) {
 			c.dst = append(c.dst, c.src[pt.start:pt.end]...)
 		} else {
 			value, ts := c.point(pt)
-			c.dst = append(c.dst, tagSample, byte(sampleBody(value, ts)))
-			if value != 0 {
-				c.dst = binary.LittleEndian.AppendUint64(append(c.dst, 0x09), value)
-			}
-			if ts != 0 {
-				c.dst = binary.AppendUvarint(append(c.dst, 0x10), uint64(ts))
-			}
+			c.dst = appendSample(c.dst, value, ts)
 		}
 		c.res.Samples += n
 		c.res.Tenants[tenant] += n

@@ -20,6 +20,7 @@ const (
 	TooManyLabels                   // the series has more labels than the limit
 	ReservedLabel                   // a label that the store keeps for itself
 	InvalidSymbol                   // a label refers to a symbol that is not there (2.0)
+	InvalidHistogram                // a native histogram that is none, or has the label le, and cannot be made classic
 	ForeignTenant                   // the client named a tenant that is not the user's
 	NoTenant                        // the client named none of the user's several tenants
 	NativeHistogram                 // the store has no native histograms
@@ -35,7 +36,7 @@ var reasonNames = [Reasons]string{
 	TooOld: "too_old", TooNew: "too_new", InvalidUTF8: "invalid_utf8", InvalidLabelName: "invalid_label_name",
 	InvalidMetricName: "invalid_metric_name", DuplicateLabel: "duplicate_label", LabelTooLong: "label_too_long",
 	TooManyLabels: "too_many_labels", ReservedLabel: "reserved_label", ForeignTenant: "foreign_tenant", NoTenant: "no_tenant",
-	InvalidSymbol: "invalid_symbol", NativeHistogram: "native_histogram", Exemplar: "exemplar", Metadata: "metadata",
+	InvalidSymbol: "invalid_symbol", InvalidHistogram: "invalid_histogram", NativeHistogram: "native_histogram", Exemplar: "exemplar", Metadata: "metadata",
 }
 
 // String is the reason as metrics and answers spell it.
@@ -82,6 +83,8 @@ type Rules struct {
 	Reserved []string
 	// Histograms and Exemplars keep native histograms and exemplars.
 	Histograms, Exemplars bool
+	// Classic makes each native histogram the series of a classic one, where Histograms does not keep it.
+	Classic bool
 }
 
 // Policy is what one user's batch is confined to. It is immutable and safe for concurrent use.

@@ -59,7 +59,7 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 		}
 		for _, h := range ts.Histograms {
 			switch {
-			case !r.rules.Histograms:
+			case !r.rules.Histograms && !r.rules.Classic:
 				drop(NativeHistogram, 1)
 			case bad:
 				lost++
@@ -118,6 +118,21 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 			out.Labels = append(out.Labels, prompb.Label{Name: e.Name, Value: e.Value})
 		}
 		slices.SortFunc(out.Labels, func(a, b prompb.Label) int { return strings.Compare(a.Name, b.Name) })
+		if r.rules.Classic && !r.rules.Histograms {
+			for _, h := range out.Histograms {
+				series := classicSeries(out.Labels, h)
+				if series == nil {
+					drop(InvalidHistogram, 1)
+					continue
+				}
+				res.histograms++
+				res.series += len(series)
+				res.req.Timeseries = append(res.req.Timeseries, series...)
+			}
+			if out.Histograms = nil; len(out.Samples)+len(out.Exemplars) == 0 {
+				continue
+			}
+		}
 		res.series++
 		res.samples += len(out.Samples)
 		res.histograms += len(out.Histograms)
