@@ -25,6 +25,8 @@ type Confiner struct {
 	symbols    []symbol // its table
 	refs       []uint32 // the symbols that the labels in hand refer to
 	classics   classics
+	out2       bool     // what comes out is 2.0
+	table2     symbols2 // its table
 	shape
 }
 
@@ -60,6 +62,7 @@ const (
 	tagExemplar  = 0x1a
 	tagHistogram = 0x22
 	tagMetadata  = 0x2a // of the 2.0 TimeSeries
+	tagMetadata1 = 0x1a // of the 1.0 WriteRequest
 )
 
 // Protocol is a version of remote write.
@@ -72,7 +75,8 @@ const (
 
 // Order says how a request is to be confined, and what is to come out.
 type Order struct {
-	Proto  Protocol // of the request; what comes out is 1.0
+	Proto  Protocol // of the request
+	Out    Protocol // of what comes out; V2 is not for policies that escape names or make histograms classic
 	Policy *Policy
 	// MinT and MaxT are the window, both ends included, in Unix milliseconds.
 	MinT, MaxT int64
@@ -88,15 +92,17 @@ var (
 	ErrShort = errors.New("the block needs a larger buffer")
 	// ErrTooLong is a confined request over Order.Limit.
 	ErrTooLong = errors.New("the confined request is over its limit")
+
+	errNot2 = errors.New("remotewrite: a policy that escapes names or makes histograms classic is for 1.0")
 )
 
-// Confine makes the confined form, a 1.0 request, of the decoded request src: every series carries its tenant's labels, and
+// Confine makes the confined form of the decoded request src: every series carries its tenant's labels, and
 // only samples within the window remain. It comes as a snappy block that lies within dst's capacity, not always at its
 // beginning. dst and src must not overlap. The Result's Tenants slice is valid until the next call.
 //
 // Errors are *SyntaxError, ErrShort, ErrTooLong and, in mode Reject, *ForeignLabelError; nothing of dst is then of use.
 func (c *Confiner) Confine(dst, src []byte, o Order) ([]byte, Result, error) {
-	c.src, c.p, c.minT, c.maxT, c.v2 = src, o.Policy, o.MinT, o.MaxT, o.Proto == V2
+	c.src, c.p, c.minT, c.maxT, c.v2, c.out2 = src, o.Policy, o.MinT, o.MaxT, o.Proto == V2, o.Out == V2
 	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(c.p.tenants))[:len(c.p.tenants)]}
 	clear(c.res.Tenants)
 	c.known = false
@@ -116,11 +122,20 @@ func (c *Confiner) block(dst []byte, o Order) ([]byte, error) {
 	if err := c.begin(dst, o); err != nil {
 		return nil, err
 	}
+	if c.out2 {
+		if c.p.rules.Escape || c.p.rules.Classic {
+			return nil, errNot2
+		}
+		c.beginSymbols()
+	}
 	var err error
 	if c.v2 {
 		err = c.request2()
 	} else {
 		err = c.request()
+	}
+	if err == nil && c.out2 {
+		err = c.emitSymbols()
 	}
 	if err != nil {
 		return nil, err
@@ -138,6 +153,9 @@ func (c *Confiner) trim() {
 	}
 	if cap(c.refs) > maxKeptPoints {
 		c.refs = nil
+	}
+	if t := &c.table2; cap(t.slots) > 4*maxKeptPoints || cap(t.pairs) > maxKeptPoints || cap(t.labels)+cap(t.body) > 8*blockSize {
+		*t = symbols2{}
 	}
 	if cap(c.side) > blockSize {
 		c.side = nil
@@ -177,7 +195,7 @@ func (c *Confiner) request() error {
 			if err := f.want(wireBytes); err != nil {
 				return err
 			}
-			if err := c.metadata(&f, metadataFields); err != nil {
+			if err := c.metadata1(&f); err != nil {
 				return err
 			}
 		case 4, 5: // what 2.0 holds its data in; left out, all of it would be lost and the sender told success
@@ -186,6 +204,29 @@ func (c *Confiner) request() error {
 			c.res.Unknown++
 		}
 		at = after
+	}
+	return nil
+}
+
+// metadata1 keeps an entry of 1.0 metadata, or counts it as left out.
+func (c *Confiner) metadata1(f *field) error {
+	if c.out2 || !c.p.rules.Metadata || c.p.chosen < 0 {
+		return c.metadata(f, metadataFields)
+	}
+	w, err := walk(c.src, f.start, f.end, metadataFields)
+	if err != nil {
+		return err
+	}
+	c.res.Unknown += w.unknown
+	if !w.text {
+		c.res.Dropped[Metadata]++
+		return nil
+	}
+	c.dst = appendTagged(c.dst, tagMetadata1, knownSize(c.src, f.start, f.end, metadataFields))
+	c.dst = appendKnown(c.dst, c.src, f.start, f.end, metadataFields)
+	c.res.Metadata++
+	if len(c.dst) >= blockSize {
+		return c.flush(false)
 	}
 	return nil
 }
@@ -241,7 +282,11 @@ func (c *Confiner) finish() error {
 			return err
 		}
 	}
-	if len(c.points) > 0 {
+	switch {
+	case len(c.points) == 0:
+	case c.out2:
+		c.emit2(tenant)
+	default:
 		c.emit(tenant)
 	}
 	if len(c.dst) >= blockSize {

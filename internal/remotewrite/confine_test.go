@@ -23,7 +23,7 @@ func tenantA() []TenantLabels {
 
 // policies are the shapes of policy that every differential test runs through.
 func policies() []reference {
-	utf8Rules := Rules{Limits: classicRules.Limits, UTF8Names: true, Histograms: true, Exemplars: true}
+	utf8Rules := Rules{Limits: classicRules.Limits, UTF8Names: true, Histograms: true, Exemplars: true, Metadata: true}
 	env := []TenantLabels{
 		{"a", []Label{{"env", "prod"}, {"tenant", "a"}, {"zone", strings.Repeat("z", 200)}}},
 		{"b", []Label{{"region", "r"}, {"tenant", "b"}}},
@@ -55,12 +55,17 @@ func (r *reference) policy(t testing.TB) *Policy {
 // testLimit is beyond what any test's request comes to.
 const testLimit = 256 << 20
 
-// raw is Confine with as much room as it needs, its block decoded.
+// raw is Confine to 1.0 with as much room as it needs, its block decoded.
 func raw(t testing.TB, c *Confiner, src []byte, proto Protocol, p *Policy, minT, maxT int64) ([]byte, Result, error) {
+	t.Helper()
+	return rawTo(t, c, src, Order{Proto: proto, Policy: p, MinT: minT, MaxT: maxT, Limit: testLimit})
+}
+
+func rawTo(t testing.TB, c *Confiner, src []byte, o Order) ([]byte, Result, error) {
 	t.Helper()
 	for room := 64; ; room *= 4 {
 		dst := make([]byte, 0, room)
-		block, res, err := c.Confine(dst, src, Order{Proto: proto, Policy: p, MinT: minT, MaxT: maxT, Limit: testLimit})
+		block, res, err := c.Confine(dst, src, o)
 		if errors.Is(err, ErrShort) {
 			continue
 		}
@@ -146,6 +151,10 @@ func check(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 			t.Fatalf("example of %d bytes", len(res.Examples[r].Series))
 		}
 	}
+	if res.Metadata != len(want.req.Metadata) {
+		t.Fatalf("%d entries of metadata, want %d", res.Metadata, len(want.req.Metadata))
+	}
+	checkOut2(t, c, ref, p, src, V1, want.req, nil)
 }
 
 func unrecognised(r *prompb.WriteRequest) string {
@@ -259,7 +268,7 @@ func (g generator) request() []byte {
 		}
 	}
 	if g.IntN(4) == 0 {
-		r.Metadata = append(r.Metadata, prompb.MetricMetadata{MetricFamilyName: "up", Help: "h"})
+		r.Metadata = append(r.Metadata, prompb.MetricMetadata{MetricFamilyName: "up", Help: g.pick("h", "bad\xff"), Type: prompb.MetricMetadata_GAUGE, Unit: "s"})
 	}
 	b, err := r.Marshal()
 	if err != nil {

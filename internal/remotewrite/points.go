@@ -73,7 +73,7 @@ func (c *Confiner) judge(at, end int) error {
 				return err
 			}
 		case tagMetadata:
-			if err := c.metadata(&f, metadata2Fields); err != nil {
+			if err := c.keepMetadata2(&f); err != nil {
 				return err
 			}
 		default:
@@ -410,6 +410,10 @@ func (c *Confiner) emitKnown(pt *point) {
 // fieldsOf is the schema of a point that is no float sample.
 func (c *Confiner) fieldsOf(kind byte) schema {
 	switch {
+	case kind == tagHistogram && c.v2 && c.out2:
+		return histogram2Fields
+	case kind == tagHistogram && c.v2:
+		return histogram21Fields
 	case kind == tagHistogram:
 		return histogramFields
 	case c.v2:

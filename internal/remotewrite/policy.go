@@ -25,7 +25,7 @@ const (
 	NoTenant                        // the client named none of the user's several tenants
 	NativeHistogram                 // the store has no native histograms
 	Exemplar                        // the store has no exemplars
-	Metadata                        // metadata belongs to no tenant and is never stored
+	Metadata                        // metadata that the store has no place for, or that is no text
 	reasons
 )
 
@@ -83,6 +83,8 @@ type Rules struct {
 	Reserved []string
 	// Histograms and Exemplars keep native histograms and exemplars.
 	Histograms, Exemplars bool
+	// Metadata keeps metadata. That of 1.0 belongs to a metric's name alone, whoever's series have it.
+	Metadata bool
 	// Classic makes each native histogram the series of a classic one, where Histograms does not keep it.
 	Classic bool
 }
@@ -96,12 +98,14 @@ type Policy struct {
 	nameBytes [][]byte // the same, to be compared with the wire
 	tenants   []tenantFields
 	byName    map[string]int // tenant -> index in tenants
+	symbols   [][]byte       // for 2.0: the enforced names, then their values; the number of a symbol is its index plus 1
 	chosen    int            // the tenant of series that name none; -1: such series are refused
 }
 
 // tenantFields holds, for each of Policy.names, the label as a field of TimeSeries, or nil where this tenant leaves it alone.
 type tenantFields struct {
 	fields [][]byte
+	values []uint32 // the symbols of the values; of no meaning where the field is nil
 	size   int
 }
 
@@ -129,12 +133,15 @@ func NewPolicy(label string, mode Mode, rules Rules, tenants []TenantLabels) (*P
 	if len(p.names) > 200 {
 		return nil, fmt.Errorf("at most 200 enforced labels; %d are set", len(p.names))
 	}
+	p.symbols = slices.Clone(p.nameBytes)
 	for i, t := range tenants {
-		f := tenantFields{fields: make([][]byte, len(p.names))}
+		f := tenantFields{fields: make([][]byte, len(p.names)), values: make([]uint32, len(p.names))}
 		own := false
 		for _, l := range t.Labels {
 			e := appendLabel(nil, l.Name, l.Value)
-			f.fields[slices.Index(p.names, l.Name)] = e
+			at := slices.Index(p.names, l.Name)
+			p.symbols = append(p.symbols, []byte(l.Value))
+			f.fields[at], f.values[at] = e, uint32(len(p.symbols))
 			f.size += len(e)
 			own = own || l.Name == label && l.Value == t.Tenant
 		}
@@ -173,6 +180,7 @@ type Result struct {
 	Samples    int // float samples kept
 	Histograms int // native histogram samples kept
 	Exemplars  int // exemplars kept
+	Metadata   int // entries of 1.0 metadata kept
 	Unknown    int // fields that are not part of the protocol, left out
 	Empty      int // series without anything to store, left out
 	Dropped    [Reasons]int

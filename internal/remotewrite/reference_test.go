@@ -37,7 +37,13 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 			res.dropped[why] += n
 		}
 	}
-	drop(Metadata, len(in.Metadata))
+	for _, m := range in.Metadata {
+		if !r.rules.Metadata || r.mode == Allow && len(r.tenants) > 1 || !utf8.ValidString(m.MetricFamilyName+"|"+m.Help+"|"+m.Unit) {
+			drop(Metadata, 1)
+			continue
+		}
+		res.req.Metadata = append(res.req.Metadata, prompb.MetricMetadata{Type: m.Type, MetricFamilyName: m.MetricFamilyName, Help: m.Help, Unit: m.Unit})
+	}
 	for _, ts := range in.Timeseries {
 		if r.rules.Escape {
 			ts.Labels = r.escape(ts.Labels)

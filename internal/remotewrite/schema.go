@@ -36,7 +36,7 @@ var (
 	exemplar2Fields = schema{1: {kind: kindPackedVarint}, 2: {kind: kindFixed64}, 3: {kind: kindTimestamp}}
 	metadata2Fields = schema{1: {kind: kindVarint}, 3: {kind: kindVarint}, 4: {kind: kindVarint}}
 
-	// One schema for both protocols: 2.0 adds a field and changes none.
+	// 2.0 adds a field and changes none.
 	histogramFields = schema{
 		1:  {kind: kindVarint},        // count_int
 		2:  {kind: kindFixed64},       // count_float
@@ -55,6 +55,8 @@ var (
 		15: {kind: kindTimestamp},     // timestamp
 		16: {kind: kindPackedFixed64}, // custom_values
 	}
+	histogram2Fields  = append(histogramFields[:17:17], fieldType{kind: kindVarint})  // 17: start_timestamp
+	histogram21Fields = append(histogramFields[:17:17], fieldType{kind: kindIgnored}) // the same, for 1.0
 )
 
 // of is the type of field number n.

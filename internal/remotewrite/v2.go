@@ -112,7 +112,7 @@ func (c *Confiner) request2() error {
 // series2 judges the 2.0 TimeSeries in src[at:end) and appends what is kept of it.
 func (c *Confiner) series2(at, end int) error {
 	c.points, c.refs, c.side = c.points[:0], c.refs[:0], c.side[:0]
-	c.cur, c.base = c.cur[:0], 0
+	c.cur, c.base, c.table2.meta = c.cur[:0], 0, metadata2{}
 	c.whole, c.ordered, c.followed, c.isBad, c.known = false, true, false, false, false
 	for p := at; p < end; {
 		f, after, err := next(c.src, p, end)
@@ -189,10 +189,15 @@ func (c *Confiner) learn(name, value *symbol, l *label) {
 	}
 }
 
-// exemplarText2 reports that the labels of a 2.0 exemplar are there, and are text.
+// exemplarText2 reports that the labels of an exemplar of a 2.0 request are there and are text, and that those of any are not
+// too many for one that comes out.
 func (c *Confiner) exemplarText2(f *field) bool {
 	if !c.v2 {
-		return true
+		if !c.out2 {
+			return true
+		}
+		c.exemplarPairs(f.start, f.end)
+		return len(c.table2.pairs) <= 2*maxCollected
 	}
 	c.exemplarRefs(f.start, f.end)
 	if len(c.refs)%2 != 0 || len(c.refs) > 2*maxCollected {

@@ -143,6 +143,14 @@ func check2(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 			t.Fatalf("dropped for %v: %d, want %d", Reason(r), res.Dropped[r], want.dropped[Reason(r)])
 		}
 	}
+	checkOut2(t, c, ref, p, src, V2, want.req, func() (series []writev2.TimeSeries) {
+		for i, ts := range in.Timeseries {
+			if !bad[i] && len(ref.confine(prompb.WriteRequest{Timeseries: plain.Timeseries[i : i+1]}).req.Timeseries) > 0 {
+				series = append(series, ts)
+			}
+		}
+		return series
+	}, in.Symbols...)
 }
 
 // upgrade makes a 2.0 request of a 1.0 one, with some of what only 2.0 has.
@@ -180,7 +188,7 @@ func (g generator) upgrade(src []byte) []byte {
 			})
 		}
 		if g.IntN(2) == 0 {
-			n.Metadata = writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: table.Symbolize("help")}
+			n.Metadata = writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: table.Symbolize(g.pick("help", "", "bad\xff")), UnitRef: uint32(g.IntN(12))}
 		}
 		out.Timeseries = append(out.Timeseries, n)
 	}
@@ -260,8 +268,23 @@ func TestConfine2Limit(t *testing.T) {
 }
 
 func TestConfine2DoesNotAllocate(t *testing.T) {
+	src := symbolized(t, realistic(5000))
+	p := timingPolicy(t)
+	var c Confiner
+	dst := make([]byte, 0, 2*len(src))
+	if got := testing.AllocsPerRun(20, func() {
+		if _, res, err := c.Confine(dst, src, Order{Proto: V2, Policy: p, MinT: testNow - 1, MaxT: testNow + 1, Limit: testLimit}); err != nil || res.Samples != 5000 {
+			t.Fatal(err)
+		}
+	}); got > 0 {
+		t.Errorf("%v allocations", got)
+	}
+}
+
+// symbolized is a 1.0 request of one sample a series in 2.0.
+func symbolized(t *testing.T, src []byte) []byte {
 	var in prompb.WriteRequest
-	if err := in.Unmarshal(realistic(5000)); err != nil {
+	if err := in.Unmarshal(src); err != nil {
 		t.Fatal(err)
 	}
 	table := writev2.NewSymbolTable()
@@ -278,14 +301,5 @@ func TestConfine2DoesNotAllocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := timingPolicy(t)
-	var c Confiner
-	dst := make([]byte, 0, 2*len(src))
-	if got := testing.AllocsPerRun(20, func() {
-		if _, res, err := c.Confine(dst, src, Order{Proto: V2, Policy: p, MinT: testNow - 1, MaxT: testNow + 1, Limit: testLimit}); err != nil || res.Samples != 5000 {
-			t.Fatal(err)
-		}
-	}); got > 0 {
-		t.Errorf("%v allocations", got)
-	}
+	return src
 }
