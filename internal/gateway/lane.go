@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"m3gateway/internal/auth"
@@ -27,13 +28,26 @@ type Parts struct {
 	ReadTimeout time.Duration
 }
 
-// State is everything that a request is judged by: immutable, built whole at each load of the configuration, and swapped by
+// State is everything that a request is judged by: immutable but for what is learnt of the store, built whole at each load of the configuration, and swapped by
 // Handler.Use, so that no request sees half of a change.
 type State struct {
 	Parts
 	paths    m3.Paths
 	confiner *query.Confiner
 	lanes    map[string]*lane // by user
+	// only1 is learnt: with upstream.protocol: auto, the store has shown that it does not take remote write 2.0.
+	only1 *atomic.Bool
+}
+
+// protocol is what the store is sent of a batch that came in as p.
+func (s *State) protocol(p remotewrite.Protocol) remotewrite.Protocol {
+	switch {
+	case s.Store.Kind == m3.KindM3, s.Store.Protocol == m3.Protocol1, s.only1.Load():
+		return remotewrite.V1
+	case s.Store.Protocol == m3.Protocol2:
+		return remotewrite.V2
+	}
+	return p
 }
 
 // lane is what one user may do, or one user narrowed to one of its tenants.
@@ -56,7 +70,7 @@ var labelLimits = remotewrite.Limits{NameBytes: 1024, ValueBytes: 32 << 10, Labe
 // that meets them, for as long as they are kept; it cuts __m3 labels off in aggregated namespaces, so that two series become one.
 func rules(store m3.Config) remotewrite.Rules {
 	if store.Kind == m3.KindPrometheus {
-		return remotewrite.Rules{Limits: labelLimits, UTF8Names: true, Histograms: true, Exemplars: true}
+		return remotewrite.Rules{Limits: labelLimits, UTF8Names: true, Histograms: true, Exemplars: true, Metadata: true}
 	}
 	return remotewrite.Rules{
 		Limits: labelLimits, Reserved: []string{"__m3", "__rollup__", "__option_id_scheme__"},
@@ -78,6 +92,7 @@ func (h *Handler) Build(parts Parts) (*State, error) {
 		paths:    m3.PathsOf(parts.Store.Kind),
 		confiner: query.New(dialect(parts.Store.Kind), query.DefaultLimits()),
 		lanes:    map[string]*lane{},
+		only1:    new(atomic.Bool),
 	}
 	for _, g := range parts.Table.Grants() {
 		l, err := h.lane(s, g)

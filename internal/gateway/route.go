@@ -115,11 +115,13 @@ type exchange struct {
 	lane     *lane
 	now      time.Time
 	loan     loan
-	reach    limits.Reach // of a write: the window that all of it is judged by
-	judged   time.Time    // when it was; later than now, as a body may take its time
-	write    bool         // errors are plain text, as senders log them
-	user     string       // verified
-	claimed  string       // as sent, where it was denied
+	reach    limits.Reach         // of a write: the window that all of it is judged by
+	judged   time.Time            // when it was; later than now, as a body may take its time
+	out      remotewrite.Protocol // of a write: what the store is sent
+	counted  bool                 // the store of 2.0 said what it wrote
+	write    bool                 // errors are plain text, as senders log them
+	user     string               // verified
+	claimed  string               // as sent, where it was denied
 	bytesIn  int
 	kept     int
 	dropped  int

@@ -49,18 +49,19 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	}
 	x.kept, x.dropped = res.Samples+res.Histograms, res.Refused()
 	h.countDropped(x, &res)
-	if res.Series > 0 {
-		if err := h.forward(r, x, out); err != nil {
-			return err
-		}
+	if res.Series+res.Metadata > 0 {
+		err = h.forward(r, x, out, &res)
 	} else {
 		out.Release()
 	}
+	if proto == remotewrite.V2 && (err == nil || x.counted) {
+		written(w.Header(), &res)
+	}
+	if err != nil {
+		return err
+	}
 	for i, n := range res.Tenants {
 		x.lane.counters[i].samples.Add(float64(n))
-	}
-	if proto == remotewrite.V2 {
-		written(w.Header(), &res)
 	}
 	if res.Refused() > 0 {
 		return dropped(&res, x.reach.Past, x.reach.Future, x.judged)
@@ -69,15 +70,22 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	return nil
 }
 
+// The headers of 2.0 that say what a receiver wrote.
+const (
+	samplesWritten    = "X-Prometheus-Remote-Write-Samples-Written"
+	histogramsWritten = "X-Prometheus-Remote-Write-Histograms-Written"
+	exemplarsWritten  = "X-Prometheus-Remote-Write-Exemplars-Written"
+)
+
 // written tells a sender of 2.0 what became of its batch, as the specification demands of a receiver; 1.0 has no such answer.
 // Exemplars and native histograms that the store cannot hold at all count as written: a sender that misses some logs an error
 // for every batch, for ever, though nothing is wrong that it could mend. What was left out shows in the gateway's own
 // metrics, by reason.
 func written(head http.Header, res *remotewrite.Result) {
 	for name, n := range map[string]int{
-		"X-Prometheus-Remote-Write-Samples-Written":    res.Samples,
-		"X-Prometheus-Remote-Write-Histograms-Written": res.Histograms + res.Dropped[remotewrite.NativeHistogram],
-		"X-Prometheus-Remote-Write-Exemplars-Written":  res.Exemplars + res.Dropped[remotewrite.Exemplar],
+		samplesWritten:    res.Samples,
+		histogramsWritten: res.Histograms + res.Dropped[remotewrite.NativeHistogram],
+		exemplarsWritten:  res.Exemplars + res.Dropped[remotewrite.Exemplar],
 	} {
 		head.Set(name, strconv.Itoa(n))
 	}
@@ -127,8 +135,9 @@ func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewri
 	defer decoded.Release()
 	x.judged = h.Now() // what has grown too old during a slow upload would be acknowledged by the store and lost
 	win := x.reach.At(x.judged)
+	x.out = x.state.protocol(proto)
 	order := remotewrite.Order{
-		Proto: proto, Policy: policy, MinT: win.Min, MaxT: win.Max,
+		Proto: proto, Out: x.out, Policy: policy, MinT: win.Min, MaxT: win.Max,
 		Limit: expansion * int(x.state.Limits.DecodedBytes), Plain: x.state.Store.Compression == m3.CompressionNone,
 	}
 	// What comes out is about as long as what came in; where it is not, the work is done again with more room.
@@ -195,40 +204,93 @@ func (h *Handler) decode(body *buf.Buffer, x *exchange) (*buf.Buffer, error) {
 	return decoded, nil
 }
 
-// forward sends the batch out, which it gives away, and is nil only if the store acknowledged all of it.
-func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer) error {
+// storeCounts lowers the counts of res to what a store of 2.0 says that it wrote; false: it does not say, so that nothing is
+// proven to be written at all.
+func storeCounts(head http.Header, res *remotewrite.Result) bool {
+	n, err := strconv.Atoi(head.Get(samplesWritten))
+	if err != nil {
+		return false
+	}
+	res.Samples = min(res.Samples, max(n, 0))
+	if n, err = strconv.Atoi(head.Get(histogramsWritten)); err == nil {
+		res.Histograms = min(res.Histograms, max(n, 0))
+	}
+	if n, err = strconv.Atoi(head.Get(exemplarsWritten)); err == nil {
+		res.Exemplars = min(res.Exemplars, max(n, 0))
+	}
+	return true
+}
+
+// forward sends the batch out, which it gives away, and is nil only if the store acknowledged all of it. The counts of res
+// become those of the store where that tells them.
+func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer, res *remotewrite.Result) error {
 	batch := proxy.NewPayload(out)
 	defer batch.Drop() // kept for the second question that some answers of the downsampler call for
-	status, text, err := h.send(r, x, batch, nil)
+	got, err := h.send(r, x, batch, nil)
 	if err != nil {
 		return err
 	}
+	if x.out == remotewrite.V2 {
+		return h.verdict2(x, got, res)
+	}
 	if x.state.Store.Kind == m3.KindM3 && x.state.Store.StoredNotAggregated == m3.Accept {
-		if m3.RawAnswerNeeded(status, text) {
+		if m3.RawAnswerNeeded(got.status, got.text) {
 			name, value := m3.RawOnlyHeader()
-			if status, text, err = h.send(r, x, batch, http.Header{name: {value}}); err != nil {
+			if got, err = h.send(r, x, batch, http.Header{name: {value}}); err != nil {
 				return err
 			}
-			if status/100 == 2 {
+			if got.status/100 == 2 {
 				h.metrics.raw.Inc()
 			}
-		} else if m3.StoredNotAggregated(status, text) {
+		} else if m3.StoredNotAggregated(got.status, got.text) {
 			h.metrics.raw.Inc()
 			return nil
 		}
 	}
-	if status/100 != 2 {
-		return writeVerdict(x.state.Store.Kind, status, text)
+	if got.status/100 != 2 {
+		return writeVerdict(x.state.Store.Kind, got.status, got.text)
 	}
 	return nil
 }
 
-// send makes one upstream write of the batch and returns the store's status and the beginning of its text.
-func (h *Handler) send(r *http.Request, x *exchange, batch *proxy.Payload, extra http.Header) (int, []byte, error) {
+// verdict2 judges a store's answer to a batch of 2.0.
+//
+// A receiver that does not know 2.0 says so with 415 or, if it is old, takes the batch for an empty one of 1.0 and says 204;
+// only one that knows it sends counts. The sender keeps its batch then, and brings it again: with protocol auto as 1.0.
+func (h *Handler) verdict2(x *exchange, got stored, res *remotewrite.Result) error {
+	x.counted = storeCounts(got.header, res)
+	switch {
+	case got.status == http.StatusUnsupportedMediaType, got.status/100 == 2 && !x.counted:
+		if x.state.Store.Protocol == m3.Protocol2 {
+			return unavailable("the store does not take remote write 2.0; set upstream.protocol to auto or 1.0")
+		}
+		if !x.state.only1.Swap(true) {
+			h.Log.Warn("the store does not take remote write 2.0; it is sent 1.0 from now on", "upstream", x.upstream, "status", got.status)
+		}
+		return unavailable("the store does not take remote write 2.0; send the batch again, and it is passed on as 1.0")
+	case got.status/100 != 2:
+		return writeVerdict(x.state.Store.Kind, got.status, got.text)
+	}
+	return nil
+}
+
+// stored is a store's answer to a write, with the beginning of its text.
+type stored struct {
+	status int
+	header http.Header
+	text   []byte
+}
+
+// send makes one upstream write of the batch.
+func (h *Handler) send(r *http.Request, x *exchange, batch *proxy.Payload, extra http.Header) (stored, error) {
 	head := http.Header{
 		"Content-Type":                      {"application/x-protobuf"},
 		"Content-Encoding":                  {"snappy"},
 		"X-Prometheus-Remote-Write-Version": {"0.1.0"},
+	}
+	if x.out == remotewrite.V2 {
+		head["Content-Type"] = []string{"application/x-protobuf;proto=io.prometheus.write.v2.Request"}
+		head["X-Prometheus-Remote-Write-Version"] = []string{"2.0.0"}
 	}
 	for name, v := range extra {
 		head[name] = v
@@ -237,13 +299,13 @@ func (h *Handler) send(r *http.Request, x *exchange, batch *proxy.Payload, extra
 		Method: http.MethodPost, Path: x.state.paths.Write, Header: head, Body: batch.Keep(), Key: x.lane.affinity, Write: true,
 	})
 	if err != nil {
-		return 0, nil, err
+		return stored{}, err
 	}
 	defer ans.Body.Close()
 	x.upstream, x.attempts = ans.Member, x.attempts+ans.Attempts
 	// A success counts once its header is whole; a text that is cut short is only a poorer explanation.
 	text, _ := io.ReadAll(io.LimitReader(ans.Body, maxVerdict))
-	return ans.StatusCode, text, nil
+	return stored{ans.StatusCode, ans.Header, text}, nil
 }
 
 // countDropped books what was not forwarded. In a batch of several tenants it is booked on the first: a dropped series has

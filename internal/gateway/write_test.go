@@ -403,11 +403,13 @@ func TestBudgetIsGivenBack(t *testing.T) {
 	}
 }
 
-// TestWrite2 is remote write 2.0: translated, and answered with what was written.
+// TestWrite2 is remote write 2.0 to a store of 1.0: translated, and answered with what was written.
 func TestWrite2(t *testing.T) {
 	for kind, carried := range map[string]bool{"m3": false, "prometheus": true} {
 		u := newUpstream(t, ok)
-		g := start(t, kind, u)
+		g := gatewaytest.Start(t, gatewaytest.Setup{
+			Users: twoTenantUsers, Tenancy: twoTenants, Kind: kind, Upstreams: []string{u.URL}, UpstreamExtra: "  protocol: 1.0\n",
+		})
 		now := time.Now().UnixMilli()
 		table := writev2.NewSymbolTable()
 		refs := func(pairs ...string) (out []uint32) {

@@ -21,6 +21,9 @@ type Config struct {
 	// Compression of forwarded writes: snappy (default), or none, which is snappy that only stores: less CPU here and in the
 	// store for some ten times the bytes between them.
 	Compression string `yaml:"compression"`
+	// Protocol of remote write to the store: auto (default), 1.0 or 2.0. Auto is 1.0 for kind m3; a store of kind prometheus gets
+	// what the sender speaks, and 1.0 once it has shown that it does not take 2.0.
+	Protocol string `yaml:"protocol"`
 	// UTF8Names says what becomes of a series with a name outside [a-zA-Z_][a-zA-Z0-9_]*: reject (default) drops it and tells
 	// the sender, escape brings the name to those characters by Prometheus' U__ scheme. Kind m3 only.
 	UTF8Names string `yaml:"utf8_names"`
@@ -35,6 +38,9 @@ const (
 	Refuse            = "refuse"
 	CompressionSnappy = "snappy"
 	CompressionNone   = "none"
+	ProtocolAuto      = "auto"
+	Protocol1         = "1.0"
+	Protocol2         = "2.0"
 	NamesReject       = "reject"
 	NamesEscape       = "escape"
 	HistogramsDrop    = "drop"

@@ -244,6 +244,7 @@ func TestCheck(t *testing.T) {
 		"namespace":             func(c *Config) { c.Namespace = "" },
 		"stored_not_aggregated": func(c *Config) { c.StoredNotAggregated = "maybe" },
 		"compression":           func(c *Config) { c.Compression = "gzip" },
+		"protocol":              func(c *Config) { c.Protocol = "3.0" },
 		"utf8_names":            func(c *Config) { c.UTF8Names = "allow" },
 		"native_histograms":     func(c *Config) { c.NativeHistograms = "keep" },
 	} {
@@ -256,6 +257,12 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	c := Defaults()
+	c.Protocol = Protocol2
+	refused := false
+	c.Check(func(field, _ string) { refused = field == "protocol" })
+	if !refused {
+		t.Error("2.0 to an m3")
+	}
 	c.Kind, c.Namespace = KindPrometheus, ""
 	c.Check(func(field, problem string) { t.Errorf("a Prometheus needs no namespace: %s: %s", field, problem) })
 }

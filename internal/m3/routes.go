@@ -10,7 +10,7 @@ import (
 func Defaults() Config {
 	return Config{
 		Kind: KindM3, Namespace: "default", StoredNotAggregated: Accept, Compression: CompressionSnappy,
-		UTF8Names: NamesReject, NativeHistograms: HistogramsDrop,
+		Protocol: ProtocolAuto, UTF8Names: NamesReject, NativeHistograms: HistogramsDrop,
 	}
 }
 
@@ -25,6 +25,15 @@ func (c *Config) Check(bad func(field, problem string)) {
 		if f.value != f.one && f.value != f.other {
 			bad(f.field, strconv.Quote(f.value)+" is not known; write "+f.one+" or "+f.other)
 		}
+	}
+	switch c.Protocol {
+	case ProtocolAuto, Protocol1:
+	case Protocol2:
+		if c.Kind == KindM3 {
+			bad("protocol", "is 2.0, which m3 does not read; write auto or 1.0")
+		}
+	default:
+		bad("protocol", strconv.Quote(c.Protocol)+" is not known; write auto, \"1.0\" or \"2.0\"")
 	}
 	switch c.Kind {
 	case KindM3:

@@ -1,0 +1,186 @@
+package gateway_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"m3gateway/internal/gatewaytest"
+)
+
+const (
+	media1 = "application/x-protobuf"
+	media2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
+)
+
+// wrote answers a write as a store of 2.0 that took the given numbers of samples, histograms and exemplars.
+func (u *upstream) wrote(status int, counts ...int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.answer = func(w http.ResponseWriter, _ *http.Request) {
+		for i, name := range []string{"Samples", "Histograms", "Exemplars"} {
+			w.Header().Set("X-Prometheus-Remote-Write-"+name+"-Written", fmt.Sprint(counts[i]))
+		}
+		w.WriteHeader(status)
+		_, _ = fmt.Fprintln(w, "out of order sample")
+	}
+}
+
+func protocolGateway(t *testing.T, u *upstream, protocol string) *gatewaytest.Gateway {
+	return gatewaytest.Start(t, gatewaytest.Setup{
+		Users: twoTenantUsers, Tenancy: twoTenants, Kind: "prometheus", Upstreams: []string{u.URL}, UpstreamExtra: "  protocol: " + protocol + "\n",
+	})
+}
+
+// write2 sends two series of 2.0: a sample with an exemplar and metadata, and a native histogram.
+func write2(t *testing.T, g *gatewaytest.Gateway) (a gatewaytest.Answer, wrote string) {
+	t.Helper()
+	now := time.Now().UnixMilli()
+	raw, err := (&writev2.Request{
+		Symbols: []string{"", "__name__", "up", "tenant", "team-b", "trace_id", "x", "help", "native"},
+		Timeseries: []writev2.TimeSeries{
+			{LabelsRefs: []uint32{1, 2, 3, 4}, Samples: []writev2.Sample{{Value: 1, Timestamp: now, StartTimestamp: 5}},
+				Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{5, 6}, Value: 1, Timestamp: now}}, Metadata: writev2.Metadata{Type: 2, HelpRef: 7}},
+			{LabelsRefs: []uint32{1, 8}, Histograms: []writev2.Histogram{{Count: &writev2.Histogram_CountInt{CountInt: 1}, Timestamp: now}}},
+		},
+	}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := g.Request("alice", "POST", "/api/v1/write", snappy.Encode(nil, raw))
+	req.Header.Set("Content-Type", media2)
+	req.Header.Set("Content-Encoding", "snappy")
+	a = g.Do(req)
+	var counts []string
+	for _, name := range []string{"Samples", "Histograms", "Exemplars"} {
+		counts = append(counts, a.Header.Get("X-Prometheus-Remote-Write-"+name+"-Written"))
+	}
+	return a, strings.Join(counts, " ")
+}
+
+// batch2 decodes a write of 2.0 that reached the store.
+func (s seen) batch2(t *testing.T) writev2.Request {
+	t.Helper()
+	raw, err := snappy.Decode(nil, s.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var req writev2.Request
+	if err := req.Unmarshal(raw); err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+// labels2 is the labels of a series of 2.0.
+func labels2(r *writev2.Request, i int) string {
+	var out []string
+	for _, ref := range r.Timeseries[i].LabelsRefs {
+		out = append(out, r.Symbols[ref])
+	}
+	return strings.Join(out, " ")
+}
+
+// TestWrite2Native is remote write 2.0 to a store of 2.0: all of it travels, and the sender is told the store's own counts.
+func TestWrite2Native(t *testing.T) {
+	u := newUpstream(t, nil)
+	u.wrote(204, 1, 1, 1)
+	g := protocolGateway(t, u, "auto")
+	if a, counts := write2(t, g); a.Status != 204 || counts != "1 1 1" {
+		t.Errorf("%+v, wrote %q", a, counts)
+	}
+	saw := u.take()
+	if len(saw) != 1 {
+		t.Fatalf("%+v", saw)
+	}
+	wantHeader(t, saw[0].Header, map[string]string{
+		"Content-Type": media2, "Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "2.0.0",
+		"User-Agent": "m3gateway", "Content-Length": fmt.Sprint(len(saw[0].Body)),
+	})
+	b := saw[0].batch2(t)
+	if len(b.Timeseries) != 2 || labels2(&b, 0) != "__name__ up tenant team-a" || labels2(&b, 1) != "__name__ native tenant team-a" {
+		t.Fatalf("stored %v", b.String())
+	}
+	if s := b.Timeseries[0]; s.Samples[0].StartTimestamp != 5 || len(s.Exemplars) != 1 || s.Metadata.Type != 2 || b.Symbols[s.Metadata.HelpRef] != "help" || len(b.Timeseries[1].Histograms) != 1 {
+		t.Errorf("stored %v", b.String())
+	}
+	for _, s := range b.Symbols {
+		if s == "team-b" {
+			t.Error("the forged tenant travels among the symbols")
+		}
+	}
+	// A part that the store refuses.
+	u.wrote(400, 0, 1, 1)
+	if a, counts := write2(t, g); a.Status != 400 || counts != "0 1 1" || !strings.Contains(a.Body, "out of order") {
+		t.Errorf("%+v, wrote %q", a, counts)
+	}
+	u.say(503, "")
+	if a, counts := write2(t, g); a.Status != 503 || strings.TrimSpace(counts) != "" {
+		t.Errorf("%+v, wrote %q", a, counts)
+	}
+	// A sender of 1.0 beside it, and its metadata.
+	u.say(204, "")
+	u.take()
+	raw, err := (&prompb.WriteRequest{Metadata: []prompb.MetricMetadata{{MetricFamilyName: "up", Help: "h"}}}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := g.Do(g.Request("alice", "POST", "/api/v1/write", snappy.Encode(nil, raw))); a.Status != 204 {
+		t.Errorf("%+v", a)
+	}
+	if saw := u.take(); len(saw) != 1 || saw[0].Header.Get("Content-Type") != media1 || len(saw[0].batch(t).Metadata) != 1 {
+		t.Errorf("%+v", saw)
+	}
+}
+
+// TestWrite2ToOldStore: a store that does not take 2.0 says 415, or success without counts, which proves nothing. The sender
+// keeps its batch; with protocol auto it is passed on as 1.0 when it comes again.
+func TestWrite2ToOldStore(t *testing.T) {
+	for _, status := range []int{415, 204, 200} {
+		u := newUpstream(t, nil)
+		u.say(status, "")
+		g := protocolGateway(t, u, "auto")
+		if a, counts := write2(t, g); a.Status != 503 || a.Header.Get("Retry-After") == "" || strings.TrimSpace(counts) != "" {
+			t.Errorf("%d: %+v, wrote %q", status, a, counts)
+		}
+		u.say(204, "")
+		u.take()
+		if a, counts := write2(t, g); a.Status != 204 || counts != "1 1 1" {
+			t.Errorf("%d: then %+v, wrote %q", status, a, counts)
+		}
+		if saw := u.take(); len(saw) != 1 || saw[0].Header.Get("Content-Type") != media1 || len(saw[0].batch(t).Timeseries) != 2 {
+			t.Errorf("%d: %+v", status, saw)
+		}
+		u.say(status, "")
+		g = protocolGateway(t, u, "2.0")
+		for range 2 {
+			if a, _ := write2(t, g); a.Status != 503 || !strings.Contains(a.Body, "upstream.protocol") {
+				t.Errorf("%d: protocol 2.0: %+v", status, a)
+			}
+		}
+	}
+}
+
+// TestWrite1As2: with protocol 2.0 a sender of 1.0 is translated, and answered as 1.0 is.
+func TestWrite1As2(t *testing.T) {
+	u := newUpstream(t, nil)
+	u.wrote(204, 1, 0, 0)
+	g := protocolGateway(t, u, "2.0")
+	a := g.Write("alice", []prompb.TimeSeries{up("tenant", "team-b", "job", "x")})
+	if a.Status != 204 || a.Header.Get("X-Prometheus-Remote-Write-Samples-Written") != "" {
+		t.Errorf("%+v", a)
+	}
+	saw := u.take()
+	if len(saw) != 1 || saw[0].Header.Get("Content-Type") != media2 {
+		t.Fatalf("%+v", saw)
+	}
+	if b := saw[0].batch2(t); len(b.Timeseries) != 1 || labels2(&b, 0) != "__name__ up job x tenant team-a" || len(b.Timeseries[0].Samples) != 1 {
+		t.Errorf("stored %v", b.String())
+	}
+}
