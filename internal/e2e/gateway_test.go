@@ -37,6 +37,12 @@ type gateway struct {
 // startGateway starts `gateway serve` in front of the receiver, with users.
 func startGateway(t *testing.T, upstream string, users ...user) *gateway {
 	t.Helper()
+	return startGatewayTo(t, fmt.Sprintf("  kind: prometheus\n  urls: [http://%s]\n", upstream), users...)
+}
+
+// startGatewayTo is startGateway with the lines of the section upstream.
+func startGatewayTo(t *testing.T, upstream string, users ...user) *gateway {
+	t.Helper()
 	dir := t.TempDir()
 	pair, caFile, err := certs.Development(filepath.Join(dir, "tls"), []string{"127.0.0.1", "localhost"}, time.Now())
 	if err != nil {
@@ -67,9 +73,7 @@ auth:
 tenancy:
   users:
 %supstream:
-  kind: prometheus
-  urls: [http://%s]
-  health_interval: 500ms
+%s  health_interval: 500ms
 `, g.addr, admin, pair.CertFile, pair.KeyFile, &tenancy, upstream))
 		p := run(t, "gateway", "serve", "--config", config)
 		return p, p.ready(g.admin + "/readyz")

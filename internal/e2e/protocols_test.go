@@ -6,21 +6,27 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
 )
 
-// TestProtocols: a real sender of each protocol, with native histograms and exemplars on, has nothing to complain about, and
-// what it sent is there.
-func TestProtocols(t *testing.T) {
-	receiver := startReceiver(t)
-	alice, bob := users()
-	g := startGateway(t, receiver.addr, alice, bob)
-	for u, message := range map[user]string{alice: "prometheus.WriteRequest", bob: "io.prometheus.write.v2.Request"} {
-		t.Run(message, func(t *testing.T) {
-			sender := startPrometheus(t, func(addr string) string {
-				return fmt.Sprintf(`global:
+const (
+	message1 = "prometheus.WriteRequest"
+	message2 = "io.prometheus.write.v2.Request"
+)
+
+// startNativeSender starts a Prometheus that scrapes itself and writes that to g as u, with native histograms and exemplars.
+func startNativeSender(t *testing.T, g *gateway, u user, message string) *prometheus {
+	t.Helper()
+	return startPrometheus(t, func(addr string) string {
+		return fmt.Sprintf(`global:
   scrape_interval: 1s
   scrape_timeout: 1s
   scrape_native_histograms: true
@@ -36,38 +42,128 @@ remote_write:
     tls_config: {ca_file: %s}
     queue_config: {batch_send_deadline: 1s, max_shards: 2}
 `, addr, g.url, message, u.name, u.password, g.caFile)
-			}, "--enable-feature=exemplar-storage,native-histograms")
-			c := g.client(t, u)
-			for _, q := range []string{
-				`rate(prometheus_http_requests_total{job="self",handler="/metrics"}[1m])`,
-				`histogram_count(prometheus_http_request_duration_seconds{job="self",handler="/metrics"}) > 2`,
-			} {
-				eventually(t, "waiting for "+q, func() error {
-					got, err := c.query(q, time.Now())
-					if err == nil && len(got) == 0 {
-						err = errors.New("no data")
-					}
-					return err
-				})
+	}, "--enable-feature=exemplar-storage,native-histograms,metadata-wal-records")
+}
+
+// finds waits until c's answer to each query is not empty.
+func finds(t *testing.T, c client, queries ...string) {
+	t.Helper()
+	for _, q := range queries {
+		eventually(t, "waiting for "+q, func() error {
+			got, err := c.query(q, time.Now())
+			if err == nil && len(got) == 0 {
+				err = errors.New("no data")
 			}
-			for _, q := range []string{
-				`sum({__name__=~"prometheus_remote_storage_(samples|histograms|exemplars)_(failed|dropped)_total",remote_name!=""}) > 0`,
-				`prometheus_remote_storage_histograms_total == 0`,
-			} {
-				got, err := sender.direct().query(q, time.Now())
-				if err != nil || len(got) > 0 {
-					t.Errorf("%s: %v, %v", q, got, err)
-				}
-			}
-			log, err := os.ReadFile(sender.stderr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, word := range []string{"level=ERROR", "level=WARN msg=\"Failed to send", "investigation needed"} {
-				if bytes.Contains(log, []byte(word)) {
-					t.Errorf("the sender's log holds %q:\n%s", word, tail(sender.stderr))
-				}
-			}
+			return err
 		})
+	}
+}
+
+// contented checks that the sender neither lost anything nor complains.
+func contented(t *testing.T, sender *prometheus) {
+	t.Helper()
+	for _, q := range []string{
+		`sum({__name__=~"prometheus_remote_storage_(samples|histograms|exemplars|metadata)_(failed|dropped)_total",remote_name!=""}) > 0`,
+		`prometheus_remote_storage_histograms_total == 0`,
+	} {
+		got, err := sender.direct().query(q, time.Now())
+		if err != nil || len(got) > 0 {
+			t.Errorf("%s: %v, %v", q, got, err)
+		}
+	}
+	log, err := os.ReadFile(sender.stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"level=ERROR", "level=WARN msg=\"Failed to send", "investigation needed"} {
+		if bytes.Contains(log, []byte(word)) {
+			t.Errorf("the sender's log holds %q:\n%s", word, tail(sender.stderr))
+		}
+	}
+}
+
+// TestProtocols: a real sender of each protocol, with native histograms and exemplars on, has nothing to complain about, and
+// what it sent is there, in either protocol to the store.
+func TestProtocols(t *testing.T) {
+	for _, protocol := range []string{"auto", "2.0"} {
+		receiver := startReceiver(t)
+		alice, bob := users()
+		g := startGatewayTo(t, fmt.Sprintf("  kind: prometheus\n  protocol: %s\n  urls: [http://%s]\n", protocol, receiver.addr), alice, bob)
+		for u, message := range map[user]string{alice: message1, bob: message2} {
+			t.Run(protocol+"/"+message, func(t *testing.T) {
+				t.Parallel()
+				sender := startNativeSender(t, g, u, message)
+				finds(t, g.client(t, u),
+					`rate(prometheus_http_requests_total{job="self",handler="/metrics"}[1m])`,
+					`histogram_count(prometheus_http_request_duration_seconds{job="self",handler="/metrics"}) > 2`)
+				contented(t, sender)
+			})
+		}
+	}
+}
+
+// startOldCoordinator plays an m3coordinator as far as writes go: it refuses a batch that carries what M3 has no place for,
+// and hands all others to the receiver.
+func startOldCoordinator(t *testing.T, receiver *prometheus) string {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/ready" {
+			_, _ = io.WriteString(w, `{"readyReads":[{"id":"default"}],"readyWrites":[{"id":"default"}]}`)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		raw, err := snappy.Decode(nil, body)
+		var batch prompb.WriteRequest
+		if err == nil {
+			err = batch.Unmarshal(raw)
+		}
+		foreign := err != nil || len(batch.Metadata) > 0
+		for _, ts := range batch.Timeseries {
+			foreign = foreign || len(ts.Histograms)+len(ts.Exemplars) > 0 || len(ts.Samples) == 0
+		}
+		if foreign {
+			t.Errorf("a batch that M3 refuses: %v", err)
+			http.Error(w, `{"status":"error","error":"bad request"}`, http.StatusBadRequest)
+			return
+		}
+		resp, err := http.Post("http://"+receiver.addr+"/api/v1/write", "application/x-protobuf", bytes.NewReader(body))
+		if err != nil {
+			http.Error(w, `{"status":"error","error":"away"}`, http.StatusInternalServerError)
+			return
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		w.WriteHeader(resp.StatusCode)
+		_, _ = w.Write(text)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// TestProtocolsToM3: the same senders before a store without native histograms, exemplars and metadata are as content, whether
+// histograms are dropped or made classic.
+func TestProtocolsToM3(t *testing.T) {
+	for _, histograms := range []string{"drop", "classic"} {
+		receiver := startReceiver(t)
+		alice, bob := users()
+		g := startGatewayTo(t, fmt.Sprintf("  kind: m3\n  native_histograms: %s\n  urls: [%s]\n", histograms, startOldCoordinator(t, receiver)), alice, bob)
+		for u, message := range map[user]string{alice: message1, bob: message2} {
+			t.Run(histograms+"/"+message, func(t *testing.T) {
+				t.Parallel()
+				sender := startNativeSender(t, g, u, message)
+				own := fmt.Sprintf("tenant=%q", u.tenant)
+				finds(t, receiver.direct(), `rate(prometheus_http_requests_total{job="self",handler="/metrics",`+own+`}[1m])`)
+				if histograms == "classic" {
+					finds(t, receiver.direct(),
+						`prometheus_http_request_duration_seconds_count{handler="/metrics",`+own+`} > 2`,
+						`prometheus_http_request_duration_seconds_bucket{handler="/metrics",le="+Inf",`+own+`} > 2`,
+						`histogram_quantile(0.5, prometheus_http_request_duration_seconds_bucket{handler="/metrics",`+own+`}) < 100`)
+				}
+				contented(t, sender)
+			})
+		}
 	}
 }
