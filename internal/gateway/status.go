@@ -55,19 +55,20 @@ var errGone = errors.New("the client went away")
 // statusClientGone is logged and counted for errGone; it is never sent.
 const statusClientGone = 499
 
-// asRefusal is the one place where what a room says becomes a status code. What the senders do with each on a write
-// (Prometheus; vmagent; OpenTelemetry Collector's prometheusremotewrite exporter):
+// asRefusal is the one place where what a room says becomes a status code. What the senders do with each on a write, as the
+// end-to-end test TestWhatSendersDo sees it with their default settings (P Prometheus, V vmagent, O the OpenTelemetry
+// Collector's prometheusremotewrite exporter):
 //
-//	400  drop the batch and log; the same: for what no retry can mend
-//	401  drop; vmagent retries. The password is wrong: an operator must act
-//	403  drop; vmagent retries. The user may not write, or not to this tenant
-//	404  drop; 405 drop: no sender that is set up rightly meets them
-//	413  drop; only where the request itself is too large, so that retrying can never help
-//	415  drop; the specification lets a sender fall back to another message
-//	429  drop unless retry_on_http_429; vmagent and the Collector retry. Never sent here: what we cannot take now is 503
-//	503  all retry, with back-off, no sooner than Retry-After: for whatever may pass, ours or the store's
+//	400  all drop the batch and log: for what no retry can mend
+//	401  P, O drop; V repeats. The password is wrong: an operator must act
+//	403  P, O drop; V repeats. The user may not write, or not to this tenant
+//	404  P, O drop; V repeats; 405 alike: no sender that is set up rightly meets them
+//	413  P, O drop; V repeats; only where the request itself is too large, so that retrying can never help
+//	415  all drop; the specification lets a sender fall back to another message
+//	429  P, O drop unless told otherwise; V repeats. Never sent here: what we cannot take now is 503
+//	503  all repeat, with back-off; Retry-After asks for the pause that suits us: for whatever may pass, ours or the store's
 //
-// 408 is never sent: Prometheus drops the batch, though the fault is a slow network's.
+// 408 is never sent: P and O drop the batch, though the fault is a slow network's.
 func asRefusal(err error) *refusal {
 	var (
 		known   *refusal
