@@ -59,6 +59,11 @@ func printListeners(w io.Writer, loaded *app.Loaded) {
 	if cfg.Listen.HTTPAddress != "" {
 		fmt.Fprintf(w, "  http\t%s\n", cfg.Listen.HTTPAddress)
 	}
+	if p := cfg.Listen.Plain; p.Fixed() != "" {
+		fmt.Fprintf(w, "  plain\t%s, where everyone is user %q, without a password\n", p.Address, p.User)
+	} else if p.Address != "" {
+		fmt.Fprintf(w, "  plain\t%s\n", p.Address)
+	}
 	fmt.Fprintf(w, "  admin\t%s\n", cfg.Listen.AdminAddress)
 
 	fmt.Fprint(w, "\nCertificates\n")

@@ -38,6 +38,7 @@ type Options struct {
 // Gateway is a whole gateway whose sockets are bound.
 type Gateway struct {
 	opts     Options
+	fixed    string // the user of the plain listener, which a reload cannot change; empty: none
 	log      *slog.Logger
 	metrics  *metrics
 	manager  *certs.Manager
@@ -70,7 +71,7 @@ func New(loaded *Loaded, opts Options) (g *Gateway, err error) {
 		opts.DiscoveryInterval = 30 * time.Second
 	}
 	cfg := loaded.Config
-	g = &Gateway{opts: opts, log: newLog(cfg.Log, opts.Log), metrics: newMetrics(opts.Version)}
+	g = &Gateway{opts: opts, fixed: cfg.Listen.Plain.Fixed(), log: newLog(cfg.Log, opts.Log), metrics: newMetrics(opts.Version)}
 	reg := g.metrics.registry
 	if g.manager, err = certs.New(cfg.TLS, g.log, reg); err != nil {
 		return nil, err
@@ -102,11 +103,19 @@ func (g *Gateway) bind(cfg *config.Config) error {
 			return err
 		}
 	}
+	if cfg.Listen.Plain.Address != "" {
+		if err := g.server.Plain(g.handler.Plain(cfg.Listen.Plain.Fixed())); err != nil {
+			return err
+		}
+	}
 	return g.server.Admin(g.admin())
 }
 
 // HTTPSAddr is where clients connect.
 func (g *Gateway) HTTPSAddr() net.Addr { return g.server.HTTPSAddr() }
+
+// PlainAddr is where clients connect without TLS, or nil.
+func (g *Gateway) PlainAddr() net.Addr { return g.server.PlainAddr() }
 
 // AdminAddr is where the admin port listens.
 func (g *Gateway) AdminAddr() net.Addr { return g.server.AdminAddr() }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"m3gateway/internal/auth"
 	"m3gateway/internal/certs"
@@ -28,7 +29,10 @@ type Loaded struct {
 }
 
 // Load reads the configuration at path and the files it names. The error joins every problem found.
-func Load(path string) (*Loaded, error) {
+func Load(path string) (*Loaded, error) { return load(path, "") }
+
+// load is Load for a process whose plain listener serves the user running, if that is not empty.
+func load(path, running string) (*Loaded, error) {
 	cfg, files, err := config.Load(path)
 	if err != nil {
 		return nil, err
@@ -40,7 +44,7 @@ func Load(path string) (*Loaded, error) {
 		errs = append(errs, fmt.Errorf("auth.htpasswd_file cannot be read: %w; create it with: gateway passwd alice >> %s", err, file))
 	} else if l.Users, err = auth.ParseHtpasswd(filepath.Base(file), data); err != nil {
 		errs = append(errs, err)
-	} else if l.Table, err = tenant.NewTable(cfg.Tenancy, l.Users.Names()); err != nil {
+	} else if l.Table, err = newTable(cfg, l.Users.Names(), running); err != nil {
 		errs = append(errs, err)
 	}
 	if l.Certs, err = certs.Load(cfg.TLS); err != nil {
@@ -50,6 +54,24 @@ func Load(path string) (*Loaded, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// newTable is the table of the htpasswd file's users, and of those that the plain listener serves without a password: they
+// need no entry in that file, but must be known, as a name that is spelt wrong would become a tenant of its own.
+func newTable(cfg *config.Config, users []string, running string) (*tenant.Table, error) {
+	for _, f := range []struct{ user, remedy string }{
+		{cfg.Listen.Plain.Fixed(), "name a user that is, or give it tenants there"},
+		{running, "the listener serves it until the next start; keep it until then, or restart now"},
+	} {
+		if f.user == "" || slices.Contains(users, f.user) {
+			continue
+		}
+		if _, ok := cfg.Tenancy.Users[f.user]; !ok {
+			return nil, fmt.Errorf("listen.plain.user %q is neither under tenancy.users nor in the htpasswd file; %s", f.user, f.remedy)
+		}
+		users = append(users, f.user)
+	}
+	return tenant.NewTable(cfg.Tenancy, users)
 }
 
 // maxFileBytes has room for 100,000 users.

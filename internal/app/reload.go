@@ -16,7 +16,7 @@ func (g *Gateway) reload() error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	old := g.current()
-	loaded, err := Load(old.Path)
+	loaded, err := load(old.Path, g.fixed)
 	if err == nil {
 		err = g.use(loaded)
 	}
@@ -101,9 +101,12 @@ func (g *Gateway) summary() {
 	l := g.current()
 	cfg := l.Config
 	reach, known := l.edges.Reach()
-	g.log.Info("configuration in use", "config", l.Path, "users", len(l.Table.Grants()), "kind", cfg.Upstream.Store.Kind,
-		"window", describe(reach, known), "tenant_label", cfg.Tenancy.Label,
-		"https", g.HTTPSAddr().String(), "admin", g.AdminAddr().String())
+	listeners := []any{"https", g.HTTPSAddr().String(), "admin", g.AdminAddr().String()}
+	if a := g.PlainAddr(); a != nil {
+		listeners = append(listeners, "plain", a.String(), "plain_user", g.fixed)
+	}
+	g.log.Info("configuration in use", append([]any{"config", l.Path, "users", len(l.Table.Grants()), "kind", cfg.Upstream.Store.Kind,
+		"window", describe(reach, known), "tenant_label", cfg.Tenancy.Label}, listeners...)...)
 	for _, w := range append(l.Table.Warnings(), l.Certs.Warnings(time.Now())...) {
 		g.log.Warn(w)
 	}

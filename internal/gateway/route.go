@@ -59,6 +59,18 @@ func (h *Handler) Use(s *State) { h.state.Store(s) }
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
 
+// fixedUser is the key of a request's context for the user that its listener makes it.
+type fixedUser struct{}
+
+// Plain answers what comes over the plain listener. With a user, all requests are that user's, without a password, and one
+// that has an Authorization header is a 400: its sender expects to be somebody else, whose samples and answers must not
+// become this user's; and unlike a 401 it asks nobody to send a password again, in clear.
+func (h *Handler) Plain(user string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), fixedUser{}, user)))
+	})
+}
+
 // routes is the allow-list: exact decoded paths and methods, and nothing else reaches the store.
 func (h *Handler) routes() {
 	get, post := http.MethodGet, http.MethodPost
@@ -122,6 +134,7 @@ type exchange struct {
 	write    bool                 // errors are plain text, as senders log them
 	user     string               // verified
 	claimed  string               // as sent, where it was denied
+	listener string
 	bytesIn  int
 	kept     int
 	dropped  int
@@ -131,23 +144,40 @@ type exchange struct {
 
 // admit finds out who asks, and for which tenant.
 func (h *Handler) admit(r *http.Request, x *exchange) error {
-	user, password, ok := auth.BasicCredential(r.Header["Authorization"])
-	if !ok {
-		return auth.ErrDenied
-	}
-	if err := h.Verifier.Verify(r.Context(), x.state.Users, user, password, x.now); err != nil {
-		x.claimed = user
+	user, err := h.identify(r, x)
+	if err != nil {
 		return err
 	}
 	x.user = user
-	var err error
 	x.lane, err = x.state.laneOf(user, r.Header["X-Tenant"])
 	return err
 }
 
+// identify is the user of the request's credential, or the one that the request's listener gives it.
+func (h *Handler) identify(r *http.Request, x *exchange) (string, error) {
+	if user, _ := r.Context().Value(fixedUser{}).(string); user != "" {
+		if len(r.Header["Authorization"]) > 0 {
+			return "", badRequest("this address takes no credentials and has one fixed user; send none, or use the HTTPS address")
+		}
+		return user, nil
+	}
+	user, password, ok := auth.BasicCredential(r.Header["Authorization"])
+	if !ok {
+		return "", auth.ErrDenied
+	}
+	if err := h.Verifier.Verify(r.Context(), x.state.Users, user, password, x.now); err != nil {
+		x.claimed = user
+		return "", err
+	}
+	return user, nil
+}
+
 // serve runs f, answers what it returns, and counts and logs the request.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f handlerFunc) {
-	x := &exchange{state: h.state.Load(), now: h.Now(), loan: loan{budget: h.Budget}, write: route == "write"}
+	x := &exchange{state: h.state.Load(), now: h.Now(), loan: loan{budget: h.Budget}, write: route == "write", listener: "https"}
+	if _, plain := r.Context().Value(fixedUser{}).(string); plain {
+		x.listener = "plain"
+	}
 	out := &answer{ResponseWriter: w}
 	defer x.loan.close()
 	err := f(out, r, x)
@@ -232,7 +262,7 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 func (h *Handler) logAccess(r *http.Request, x *exchange, route string, status int, bytes int64, took time.Duration, err error) {
 	client, _, _ := net.SplitHostPort(r.RemoteAddr)
 	attrs := []slog.Attr{
-		slog.String("route", route), slog.String("method", r.Method), slog.Int("status", status), slog.String("client", client),
+		slog.String("route", route), slog.String("method", r.Method), slog.Int("status", status), slog.String("listener", x.listener), slog.String("client", client),
 		slog.String("user", x.user), slog.Int64("bytes_out", bytes), slog.Float64("seconds", took.Seconds()),
 	}
 	if x.lane != nil {

@@ -33,6 +33,8 @@ type Setup struct {
 	Users []string
 	// Tenancy is the body of the `tenancy:` section, as YAML lines indented by two spaces.
 	Tenancy string
+	// Listen are further keys of the `listen:` section, as of a YAML flow mapping.
+	Listen string
 	// Extra are whole further sections.
 	Extra string
 	// Kind of the upstream, default prometheus.
@@ -46,6 +48,7 @@ type Setup struct {
 // Gateway is a running gateway.
 type Gateway struct {
 	URL, AdminURL string
+	PlainURL      string // empty without a plain listener
 	Dir           string // holds gateway.yaml and htpasswd
 	Client        *http.Client
 	Log           *Log
@@ -115,6 +118,9 @@ func Start(tb testing.TB, s Setup) *Gateway {
 		tb.Fatal(err)
 	}
 	g.URL, g.AdminURL = "https://"+run.HTTPSAddr().String(), "http://"+run.AdminAddr().String()
+	if a := run.PlainAddr(); a != nil {
+		g.PlainURL = "http://" + a.String()
+	}
 	g.Client = client(tb, ca)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -154,7 +160,7 @@ func (g *Gateway) WriteConfig(s Setup, pair certs.Pair) {
 	for _, u := range s.Upstreams {
 		urls = append(urls, fmt.Sprintf("%q", u))
 	}
-	g.write("gateway.yaml", fmt.Sprintf(`listen: {https_address: "127.0.0.1:0", admin_address: "127.0.0.1:0", shutdown_delay: 0s}
+	g.write("gateway.yaml", fmt.Sprintf(`listen: {https_address: "127.0.0.1:0", admin_address: "127.0.0.1:0", shutdown_delay: 0s, %s}
 tls: {certificates: [{cert_file: %q, key_file: %q}]}
 auth: {htpasswd_file: htpasswd}
 tenancy:
@@ -164,7 +170,7 @@ upstream:
   urls: [%s]
 %s
 %s
-`, pair.CertFile, pair.KeyFile, strings.TrimRight(tenancy, "\n"), s.Kind, strings.Join(urls, ", "), s.UpstreamExtra, s.Extra))
+`, s.Listen, pair.CertFile, pair.KeyFile, strings.TrimRight(tenancy, "\n"), s.Kind, strings.Join(urls, ", "), s.UpstreamExtra, s.Extra))
 }
 
 // write replaces a file of Dir by renaming, so that no reload sees half of it.

@@ -11,6 +11,7 @@ import (
 func Defaults() Config {
 	return Config{
 		HTTPSAddress:   ":8443",
+		Plain:          Plain{Auth: AuthRequired},
 		AdminAddress:   "127.0.0.1:9091",
 		HeaderTimeout:  10 * time.Second,
 		BodyTimeout:    30 * time.Second,
@@ -25,9 +26,9 @@ func Defaults() Config {
 // Check calls bad for every field that cannot work, with the remedy.
 func (c *Config) Check(bad func(field, problem string)) {
 	type address struct{ field, value string }
-	addresses := []address{{"https_address", c.HTTPSAddress}, {"http_address", c.HTTPAddress}, {"admin_address", c.AdminAddress}}
+	addresses := []address{{"https_address", c.HTTPSAddress}, {"http_address", c.HTTPAddress}, {"plain.address", c.Plain.Address}, {"admin_address", c.AdminAddress}}
 	for i, a := range addresses {
-		if a.value == "" && a.field == "http_address" {
+		if a.value == "" && (a.field == "http_address" || a.field == "plain.address") {
 			continue
 		}
 		if p := addressProblem(a.value); p != "" {
@@ -40,6 +41,7 @@ func (c *Config) Check(bad func(field, problem string)) {
 			}
 		}
 	}
+	c.Plain.check(bad)
 	if c.PublicHTTPSPort < 0 || c.PublicHTTPSPort > 65535 {
 		bad("public_https_port", fmt.Sprintf("%d is no port; use the one that clients connect to, as 443, or leave it out", c.PublicHTTPSPort))
 	}
@@ -60,6 +62,32 @@ func (c *Config) Check(bad func(field, problem string)) {
 	if c.MaxConnections < 1 {
 		bad("max_connections", fmt.Sprintf("%d lets nobody in; use a number as 10000, below the process's limit of open files", c.MaxConnections))
 	}
+}
+
+func (p *Plain) check(bad func(field, problem string)) {
+	switch p.Auth {
+	case AuthRequired:
+		if p.User != "" {
+			bad("plain.user", "is for auth: none; with auth: required each request names its user by its password; remove one of them")
+		}
+	case AuthNone:
+		switch {
+		case p.User == "":
+			bad("plain.auth", "none needs user: the one user whose rights and tenants every request gets; name it, or use required")
+		case p.Address == "":
+			bad("plain.user", "no address is given, so nobody is let in; give listen.plain.address, or remove the section")
+		case addressProblem(p.Address) == "" && everyInterface(p.Address):
+			bad("plain.address", fmt.Sprintf("%q listens on every interface, and with auth: none whoever reaches it needs no password; name one private address of this machine, as 10.0.0.5:8080 or ${POD_IP}:8080, or use auth: required", p.Address))
+		}
+	default:
+		bad("plain.auth", fmt.Sprintf("%q is no policy; use required or none", p.Auth))
+	}
+}
+
+// everyInterface reports whether a, which is an address, is that of no single interface.
+func everyInterface(a string) bool {
+	host, _, _ := net.SplitHostPort(a)
+	return host == "" || net.ParseIP(host).IsUnspecified()
 }
 
 // addressProblem says why a cannot be listened on, or nothing.

@@ -5,7 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // registerer is where a Server registers its metrics.
 type registerer = prometheus.Registerer
 
-// metrics are the counters of one Server, by listener: https, http, admin.
+// metrics are the counters of one Server, by listener: https, http, plain, admin.
 type metrics struct {
 	open      *prometheus.GaugeVec
 	waited    *prometheus.CounterVec

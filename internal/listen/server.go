@@ -13,18 +13,19 @@ import (
 	"time"
 )
 
-// Server owns the listening sockets. Bind what is wanted with HTTPS, HTTP and Admin, then Run it once.
+// Server owns the listening sockets. Bind what is wanted with HTTPS, HTTP, Plain and Admin, then Run it once.
 type Server struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
 
-	https, http, admin *listener // nil: not bound
+	https, http, plain, admin *listener // nil: not bound
 }
 
 // listener is one bound address with its HTTP server.
 type listener struct {
 	name  string
+	field string // of Config
 	limit *limiter
 	srv   *http.Server
 }
@@ -49,6 +50,11 @@ func (s *Server) HTTP(h http.Handler) error {
 	return s.bind(&s.http, "http", "http_address", s.cfg.HTTPAddress, nil, h)
 }
 
+// Plain binds plain.address, to serve h in clear as HTTPS serves its own.
+func (s *Server) Plain(h http.Handler) error {
+	return s.bind(&s.plain, "plain", "plain.address", s.cfg.Plain.Address, nil, h)
+}
+
 // Admin binds admin_address, to serve h in clear until all other listeners are drained.
 func (s *Server) Admin(h http.Handler) error {
 	return s.bind(&s.admin, "admin", "admin_address", s.cfg.AdminAddress, nil, h)
@@ -59,6 +65,9 @@ func (s *Server) HTTPSAddr() net.Addr { return boundAddr(s.https) }
 
 // HTTPAddr returns the address that HTTP has bound, or nil.
 func (s *Server) HTTPAddr() net.Addr { return boundAddr(s.http) }
+
+// PlainAddr returns the address that Plain has bound, or nil.
+func (s *Server) PlainAddr() net.Addr { return boundAddr(s.plain) }
 
 // AdminAddr returns the address that Admin has bound, or nil.
 func (s *Server) AdminAddr() net.Addr { return boundAddr(s.admin) }
@@ -83,7 +92,7 @@ func (s *Server) bind(l **listener, name, field, address string, tc *tls.Config,
 		return fmt.Errorf("listen.%s %q: %w", field, address, bindProblem(err))
 	}
 	limit := newLimiter(sock.(*net.TCPListener), s.cfg.MaxConnections, s.metrics.listener(name))
-	*l = &listener{name: name, limit: limit, srv: &http.Server{
+	*l = &listener{name: name, field: field, limit: limit, srv: &http.Server{
 		Handler:           withBodyTimeout(h, s.cfg.BodyTimeout),
 		TLSConfig:         tc,
 		ReadHeaderTimeout: s.cfg.HeaderTimeout, // bounds the TLS handshake too
@@ -114,7 +123,7 @@ func bindProblem(err error) error {
 // bound returns the listeners that are bound, admin last.
 func (s *Server) bound() []*listener {
 	var all []*listener
-	for _, l := range []*listener{s.https, s.http, s.admin} {
+	for _, l := range []*listener{s.https, s.http, s.plain, s.admin} {
 		if l != nil {
 			all = append(all, l)
 		}
@@ -168,7 +177,7 @@ func (l *listener) serve() error {
 	} else {
 		err = l.srv.Serve(l.limit)
 	}
-	return fmt.Errorf("serving listen.%s_address: %w", l.name, err)
+	return fmt.Errorf("serving listen.%s: %w", l.field, err)
 }
 
 // drain stops accepting and waits for the requests under way, those of clients first, then those of admin.
@@ -177,7 +186,7 @@ func (s *Server) drain() error {
 	defer cancel()
 	var clients sync.WaitGroup
 	errs := make([]error, 3)
-	for i, l := range []*listener{s.https, s.http} {
+	for i, l := range []*listener{s.https, s.http, s.plain} {
 		if l != nil {
 			clients.Go(func() { errs[i] = l.shutdown(ctx) })
 		}
@@ -196,7 +205,7 @@ func (s *Server) drain() error {
 func (l *listener) shutdown(ctx context.Context) error {
 	err := l.srv.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("cutting %d connections of listen.%s_address that were still busy after drain_timeout; raise it if requests take longer", l.limit.openNow(), l.name)
+		return fmt.Errorf("cutting %d connections of listen.%s that were still busy after drain_timeout; raise it if requests take longer", l.limit.openNow(), l.field)
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -23,7 +22,7 @@ import (
 // patience bounds what a test waits for that should come at once; it is not a measurement.
 const patience = 20 * time.Second
 
-// testServer is a Server with all three listeners on loopback.
+// testServer is a Server with all four listeners on loopback.
 type testServer struct {
 	*Server
 	t      *testing.T
@@ -35,11 +34,12 @@ type testServer struct {
 func testConfig() Config {
 	c := Defaults()
 	c.HTTPSAddress, c.HTTPAddress, c.AdminAddress = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	c.Plain.Address = "127.0.0.1:0"
 	c.ShutdownDelay = 0
 	return c
 }
 
-// start serves h on all three addresses until the test ends or stop is called.
+// start serves h on all four addresses until the test ends or stop is called.
 func start(t *testing.T, cfg Config, h http.Handler, draining func()) *testServer {
 	t.Helper()
 	source := httptest.NewTLSServer(nil) // for its certificate and the roots that verify it
@@ -50,7 +50,7 @@ func start(t *testing.T, cfg Config, h http.Handler, draining func()) *testServe
 		Server: New(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry()),
 		t:      t, client: client, result: make(chan error, 1),
 	}
-	err := errors.Join(s.HTTPS(&tls.Config{Certificates: source.TLS.Certificates}, h), s.HTTP(h), s.Admin(h))
+	err := errors.Join(s.HTTPS(&tls.Config{Certificates: source.TLS.Certificates}, h), s.HTTP(h), s.Plain(h), s.Admin(h))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestProtocols(t *testing.T) {
 			t.Errorf("got %s, want %s", body, want)
 		}
 	}
-	for _, addr := range []net.Addr{s.HTTPAddr(), s.AdminAddr()} {
+	for _, addr := range []net.Addr{s.HTTPAddr(), s.PlainAddr(), s.AdminAddr()} {
 		resp, err := http.Get("http://" + addr.String())
 		if err != nil {
 			t.Fatal(err)
@@ -152,8 +152,14 @@ func TestProtocols(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	for _, h2 := range []bool{true, false} {
-		t.Run(fmt.Sprintf("h2 %v", h2), func(t *testing.T) {
+	for name, client := range map[string]func(*testServer) (*http.Client, string){
+		"h2":       func(s *testServer) (*http.Client, string) { return s.transport(true), s.url() },
+		"http/1.1": func(s *testServer) (*http.Client, string) { return s.transport(false), s.url() },
+		"plain": func(s *testServer) (*http.Client, string) {
+			return s.transport(false), "http://" + s.PlainAddr().String() + "/"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
 			cfg := testConfig()
 			cfg.DrainTimeout = patience
 			cfg.ShutdownDelay = 50 * time.Millisecond
@@ -166,8 +172,9 @@ func TestDrain(t *testing.T) {
 				}
 			}), func() { close(draining) })
 			answer := make(chan error, 1)
+			sender, url := client(s)
 			go func() {
-				resp, err := s.transport(h2).Get(s.url() + "block")
+				resp, err := sender.Get(url + "block")
 				if err == nil {
 					resp.Body.Close()
 				}
@@ -177,7 +184,7 @@ func TestDrain(t *testing.T) {
 			s.stop()
 			receive(t, "draining", draining)
 			await(t, "new connections to be refused", func() bool {
-				c, err := net.Dial("tcp", s.HTTPSAddr().String())
+				c, err := net.Dial("tcp", strings.TrimSuffix(url[strings.LastIndex(url, "//")+2:], "/"))
 				if err == nil {
 					c.Close()
 				}
@@ -252,7 +259,7 @@ func TestListenerFailureEndsRun(t *testing.T) {
 	if err := receive(t, "Run", s.result); err == nil || !strings.Contains(err.Error(), "listen.http_address") {
 		t.Errorf("Run: %v", err)
 	}
-	for _, a := range []net.Addr{s.HTTPSAddr(), s.AdminAddr()} {
+	for _, a := range []net.Addr{s.HTTPSAddr(), s.PlainAddr(), s.AdminAddr()} {
 		if _, err := net.Dial("tcp", a.String()); err == nil {
 			t.Errorf("%v still listens", a)
 		}
