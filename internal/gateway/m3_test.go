@@ -74,3 +74,44 @@ func TestRealM3(t *testing.T) {
 		}
 	}
 }
+
+// TestRealM3Options: escaped names, and native histograms made classic, stored by and read from real coordinators, from
+// senders of both protocols.
+func TestRealM3Options(t *testing.T) {
+	urls := os.Getenv("M3_COORDINATOR_URLS")
+	if urls == "" {
+		t.Skip("M3_COORDINATOR_URLS is not set")
+	}
+	run := fmt.Sprintf("run%d", time.Now().UnixNano())
+	g := gatewaytest.Start(t, gatewaytest.Setup{
+		Users: []string{"alice"}, Kind: "m3", Upstreams: strings.Split(urls, ","), Tenancy: "  users:\n    alice: {tenants: [" + run + "]}\n",
+		UpstreamExtra: "  utf8_names: escape\n  native_histograms: classic\n",
+	})
+	gatewaytest.Until(t, "the coordinators are ready", func() bool { return g.Admin("GET", "/readyz").Status == 200 })
+	now := time.Now()
+	native := gatewaytest.Series(now, 1, "__name__", run+"_seconds")
+	native.Samples, native.Histograms = nil, []prompb.Histogram{{
+		Count: &prompb.Histogram_CountInt{CountInt: 30}, Sum: 45, ZeroCount: &prompb.Histogram_ZeroCountInt{ZeroCountInt: 0},
+		PositiveSpans: []prompb.BucketSpan{{Offset: 0, Length: 2}}, PositiveDeltas: []int64{10, 10}, Timestamp: now.UnixMilli(),
+	}}
+	exemplary := gatewaytest.Series(now, 1, "__name__", run+".dotted", "http.route", "/a")
+	exemplary.Exemplars = []prompb.Exemplar{{Labels: []prompb.Label{{Name: "trace_id", Value: "x"}}, Value: 1, Timestamp: now.UnixMilli()}}
+	if a := g.Write("alice", []prompb.TimeSeries{native, exemplary}); a.Status != 204 {
+		t.Fatalf("%+v", a)
+	}
+	if a, counts := write2(t, g); a.Status != 204 || counts != "1 1 1" {
+		t.Fatalf("%+v, wrote %q", a, counts)
+	}
+	for query, want := range map[string]string{
+		fmt.Sprintf(`histogram_quantile(0.5, %s_seconds_bucket)`, run): `"1.25"]`, // 10 of 30 up to 1, 20 more up to 2: the 15th is a quarter into these
+		run + `_seconds_sum`:                              `"45"]`,
+		run + `_seconds_bucket{le="+Inf"}`:                `"30"]`,
+		`U__` + run + `_2e_dotted{U__http_2e_route="/a"}`: `"1"]`,
+		`native_bucket{le="+Inf"}`:                        `"1"]`,
+		`up`:                                              `"1"]`,
+	} {
+		gatewaytest.Until(t, query, func() bool {
+			return strings.Contains(g.Get("alice", "/api/v1/query?query="+url.QueryEscape(query)).Body, want)
+		})
+	}
+}
