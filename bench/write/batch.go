@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/golang/snappy"
@@ -21,22 +20,23 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/prompb"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/tsdb"
 
 	"m3gateway/internal/app"
-	"m3gateway/internal/auth"
-	"m3gateway/internal/certs"
 )
 
 // batch is one request as a Prometheus server would send it.
 type batch struct {
-	raw     []byte // a WriteRequest
+	large   []byte // a WriteRequest of mostSamples
+	raw     []byte // its first series, as many as samples: a WriteRequest
 	body    []byte // raw as a snappy block
+	second  []byte // the same series as a request of remote write 2.0, in a snappy block
 	made    time.Time
-	labels  int // of all series
-	targets int
+	labels  int // of all series of raw
+	targets int // of raw
 }
 
 // scraped is one kind of target: its exposition and the job it belongs to.
@@ -60,8 +60,15 @@ func newBatch(dir string, now time.Time) (*batch, error) {
 	random := rand.New(rand.NewPCG(1, 2))
 	b := &batch{made: now}
 	var req prompb.WriteRequest
-	for ; len(req.Timeseries) < samples; b.targets++ {
-		req.Timeseries = append(req.Timeseries, target(kinds[b.targets%len(kinds)], b.targets, now, random)...)
+	for n := 0; len(req.Timeseries) < mostSamples; n++ {
+		if len(req.Timeseries) < samples {
+			b.targets++
+		}
+		req.Timeseries = append(req.Timeseries, target(kinds[n%len(kinds)], n, now, random)...)
+	}
+	req.Timeseries = req.Timeseries[:mostSamples]
+	if b.large, err = req.Marshal(); err != nil {
+		return nil, err
 	}
 	req.Timeseries = req.Timeseries[:samples]
 	for i := range req.Timeseries {
@@ -71,26 +78,62 @@ func newBatch(dir string, now time.Time) (*batch, error) {
 		return nil, err
 	}
 	b.body = snappy.Encode(nil, b.raw)
-	return b, nil
+	b.second, err = second(&req)
+	return b, err
 }
 
-// restamp is the body of b as if it had been made at now.
-func (b *batch) restamp(now time.Time) ([]byte, error) {
+// content is the body of a request: so many samples, in 1.0 or 2.0.
+type content struct {
+	Samples int
+	Second  bool
+}
+
+// stamped are the bodies of contents, made of the WriteRequest large, whose time stamps move by shift.
+func stamped(large []byte, shift time.Duration, contents []content) (map[content][]byte, error) {
 	var req prompb.WriteRequest
-	if err := req.Unmarshal(b.raw); err != nil {
+	if err := req.Unmarshal(large); err != nil {
 		return nil, err
 	}
-	shift := now.Sub(b.made).Milliseconds()
 	for i := range req.Timeseries {
 		for j := range req.Timeseries[i].Samples {
-			req.Timeseries[i].Samples[j].Timestamp += shift
+			req.Timeseries[i].Samples[j].Timestamp += shift.Milliseconds()
 		}
 	}
-	raw, err := req.Marshal()
-	if err != nil {
-		return nil, err
+	out := map[content][]byte{}
+	for _, c := range contents {
+		part := prompb.WriteRequest{Timeseries: req.Timeseries[:c.Samples]}
+		var err error
+		if c.Second {
+			out[c], err = second(&part)
+		} else {
+			var raw []byte
+			raw, err = part.Marshal()
+			out[c] = snappy.Encode(nil, raw)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return snappy.Encode(nil, raw), nil
+	return out, nil
+}
+
+// second is req as remote write 2.0.
+func second(req *prompb.WriteRequest) ([]byte, error) {
+	symbols := writev2.NewSymbolTable()
+	out := writev2.Request{}
+	for _, ts := range req.Timeseries {
+		one := writev2.TimeSeries{}
+		for _, l := range ts.Labels {
+			one.LabelsRefs = append(one.LabelsRefs, symbols.Symbolize(l.Name), symbols.Symbolize(l.Value))
+		}
+		for _, s := range ts.Samples {
+			one.Samples = append(one.Samples, writev2.Sample{Value: s.Value, Timestamp: s.Timestamp})
+		}
+		out.Timeseries = append(out.Timeseries, one)
+	}
+	out.Symbols = symbols.Symbols()
+	raw, err := out.Marshal()
+	return snappy.Encode(nil, raw), err
 }
 
 func (b *batch) describe() string {
@@ -133,7 +176,7 @@ func vary(v float64, random *rand.Rand) float64 {
 
 // gatewayExposition is what a gateway with two users exposes.
 func gatewayExposition(dir string, now time.Time) ([]*model.Sample, error) {
-	file, err := configure(dir, site{https: "127.0.0.1:0", admin: "127.0.0.1:0", store: "127.0.0.1:1"}, now)
+	file, err := configure(dir, site{https: "127.0.0.1:0", plain: "127.0.0.1:0", admin: "127.0.0.1:0", store: "127.0.0.1:1"}, now)
 	if err != nil {
 		return nil, err
 	}
@@ -173,55 +216,4 @@ func gather(from prometheus.Gatherer, now time.Time) ([]*model.Sample, error) {
 		return nil, err
 	}
 	return expfmt.ExtractSamples(&expfmt.DecodeOptions{Timestamp: model.TimeFromUnixNano(now.UnixNano())}, families...)
-}
-
-// The sender's account and its tenant.
-const (
-	userName = "alice"
-	password = "correct horse battery staple"
-	tenant   = "team-a"
-)
-
-// bcryptCost is that of the sender's password.
-const bcryptCost = 10
-
-// site is where a gateway listens and what it writes to.
-type site struct{ https, admin, store string }
-
-// configure writes the files of a gateway into dir and returns the path of the configuration.
-func configure(dir string, at site, now time.Time) (string, error) {
-	pair, _, err := certs.Development(filepath.Join(dir, "tls"), []string{"127.0.0.1"}, now)
-	if err != nil {
-		return "", err
-	}
-	var users strings.Builder
-	for _, name := range []string{userName, "bob"} {
-		hash, err := auth.HashPassword(password, bcryptCost)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&users, "%s:%s\n", name, hash)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "htpasswd"), []byte(users.String()), 0o600); err != nil {
-		return "", err
-	}
-	file := filepath.Join(dir, "gateway.yaml")
-	return file, os.WriteFile(file, fmt.Appendf(nil, `listen:
-  https_address: %s
-  admin_address: %s
-  shutdown_delay: 0s
-tls:
-  certificates:
-    - cert_file: %s
-      key_file: %s
-auth:
-  htpasswd_file: htpasswd
-tenancy:
-  users:
-    %s: {tenants: [%s]}
-    bob: {tenants: [team-b]}
-upstream:
-  kind: prometheus
-  urls: [http://%s]
-`, at.https, at.admin, pair.CertFile, pair.KeyFile, userName, tenant, at.store), 0o600)
 }

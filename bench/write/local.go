@@ -53,7 +53,7 @@ func newLocal(b *batch) (*local, error) {
 	limits := remotewrite.Limits{NameBytes: 1024, ValueBytes: 32 << 10, Labels: 512}
 	labels := []remotewrite.TenantLabels{{Tenant: tenant, Labels: []remotewrite.Label{{Name: "tenant", Value: tenant}}}}
 	lax, err := remotewrite.NewPolicy("tenant", remotewrite.Override,
-		remotewrite.Rules{Limits: limits, UTF8Names: true, Histograms: true, Exemplars: true}, labels)
+		remotewrite.Rules{Limits: limits, UTF8Names: true, Histograms: true, Exemplars: true, Metadata: true}, labels)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +78,14 @@ func (l *local) rows() []row {
 	return []row{
 		{name: floorName, once: loop(l.floor)},
 		{name: prompbName, once: loop(l.structs)},
-		{name: "internal/remotewrite, rules of kind prometheus", once: loop(func() error { return l.wire(l.prometheus) })},
-		{name: "internal/remotewrite, rules of kind m3", once: loop(func() error { return l.wire(l.m3) })},
+		{name: "internal/remotewrite, rules of kind prometheus", once: loop(func() error { return l.wire(l.batch.body, l.order(l.prometheus)) })},
+		{name: "internal/remotewrite, rules of kind m3", once: loop(func() error { return l.wire(l.batch.body, l.order(l.m3)) })},
+		{name: "internal/remotewrite, 2.0 in and 1.0 out", once: loop(func() error { return l.wire(l.batch.second, l.translated()) })},
+		{name: "internal/remotewrite, 2.0 in and 2.0 out", once: loop(func() error {
+			o := l.translated()
+			o.Out = remotewrite.V2
+			return l.wire(l.batch.second, o)
+		})},
 	}
 }
 
@@ -123,19 +129,29 @@ func (l *local) floor() error {
 	return nil
 }
 
+// order is that of 1.0.
+func (l *local) order(p *remotewrite.Policy) remotewrite.Order {
+	return remotewrite.Order{Policy: p, MinT: l.minT, MaxT: l.maxT, Limit: 2 * len(l.batch.raw)}
+}
+
+// translated is that of 2.0 to 1.0.
+func (l *local) translated() remotewrite.Order {
+	o := l.order(l.prometheus)
+	o.Proto = remotewrite.V2
+	return o
+}
+
 // wire is the job of the gateway's write path, done by internal/remotewrite on the bytes.
-func (l *local) wire(p *remotewrite.Policy) error {
-	n, err := remotewrite.DecodedLen(l.batch.body)
+func (l *local) wire(body []byte, o remotewrite.Order) error {
+	n, err := remotewrite.DecodedLen(body)
 	if err != nil {
 		return err
 	}
-	if l.decoded, err = remotewrite.Decode(grown(l.decoded, n), l.batch.body); err != nil {
+	if l.decoded, err = remotewrite.Decode(grown(l.decoded, n), body); err != nil {
 		return err
 	}
 	l.room = grown(l.room, 2*len(l.batch.body))
-	block, res, err := l.confiner.Confine(l.room, l.decoded, remotewrite.Order{
-		Policy: p, MinT: l.minT, MaxT: l.maxT, Limit: 2 * n,
-	})
+	block, res, err := l.confiner.Confine(l.room, l.decoded, o)
 	if err != nil {
 		return err
 	}
@@ -200,12 +216,18 @@ func (l *local) agree() error {
 		return err
 	}
 	for _, p := range []*remotewrite.Policy{l.prometheus, l.m3} {
-		if err := l.wire(p); err != nil {
+		if err := l.wire(l.batch.body, l.order(p)); err != nil {
 			return err
 		}
 		if !bytes.Equal(want, l.block) {
 			return errors.New("internal/remotewrite and prompb make different bodies of one batch")
 		}
+	}
+	if err := l.wire(l.batch.second, l.translated()); err != nil {
+		return err
+	}
+	if !bytes.Equal(want, l.block) {
+		return errors.New("internal/remotewrite makes another body of the batch in 2.0")
 	}
 	return nil
 }
@@ -240,7 +262,7 @@ func (l *local) allocations() (objects, bytes float64, err error) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for range n {
-		if err := l.wire(l.prometheus); err != nil {
+		if err := l.wire(l.batch.body, l.order(l.prometheus)); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -260,7 +282,7 @@ func (l *local) profile(file string, d time.Duration) error {
 	}
 	defer pprof.StopCPUProfile()
 	for start := time.Now(); time.Since(start) < d; {
-		if err := l.wire(l.prometheus); err != nil {
+		if err := l.wire(l.batch.body, l.order(l.prometheus)); err != nil {
 			return err
 		}
 	}

@@ -11,24 +11,30 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// sink is the store: it reads each write's body and answers 204, and GET /last gives the last body back. It prints its
-// address and ends with stdin.
+// sink is the store: it reads each write's body and answers 204, as a store of 2.0 does, and GET /last gives the last body
+// back. It prints its address and ends with stdin.
 func sink(stdin io.Reader, stdout io.Writer) error {
 	var last atomic.Pointer[[]byte]
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /-/ready", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST /api/v1/write", func(w http.ResponseWriter, r *http.Request) {
-		body := make([]byte, max(r.ContentLength, 0))
-		if _, err := io.ReadFull(r.Body, body); err != nil {
+		body, err := received(r)
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 		last.Store(&body)
+		if r.Header.Get("Content-Type") == secondType {
+			for _, what := range []string{"Samples", "Histograms", "Exemplars"} {
+				w.Header().Set("X-Prometheus-Remote-Write-"+what+"-Written", strconv.Itoa(samples))
+			}
+		}
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("GET /last", func(w http.ResponseWriter, _ *http.Request) {
@@ -47,24 +53,47 @@ func sink(stdin io.Reader, stdout io.Writer) error {
 	return err
 }
 
-// job is the first line that a sender reads: what it sends, and to whom.
-type job struct {
-	URL    string
-	CAFile string
-	Raw    []byte // the batch, a WriteRequest
-	Made   time.Time
+func received(r *http.Request) ([]byte, error) {
+	if r.ContentLength < 0 {
+		return io.ReadAll(r.Body)
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
 }
 
-// order is each further line: send for this long on as many connections, each with one request at a time.
+// secondType is the Content-Type of remote write 2.0.
+const secondType = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
+
+// job is the first line that a sender reads: what it sends.
+type job struct {
+	CAFile   string
+	Large    []byte // a WriteRequest of mostSamples
+	Made     time.Time
+	Contents []content
+}
+
+// order is each further line: send for this long, and at least one request on each connection.
 type order struct {
-	Connections int
-	Time        time.Duration
+	URL         string
+	Content     content
+	Connections int // each with one request at a time
+	// Users to take turns in the crowd; 0: the one sender.
+	Users int
+	Time  time.Duration
+	// Least is how many requests are sent at least, whatever the time.
+	Least int
+	// Rate is requests a second, sent at even intervals however long the answers take, in place of Connections; 0: as fast
+	// as answers come.
+	Rate float64
 }
 
 // done is the answer to an order.
 type done struct {
-	Requests int
-	Problem  string // the first refusal; empty: all were answered 204
+	Requests  int
+	Seconds   float64
+	Latencies []float64 // with a Rate: seconds from when a request was due to its answer
+	Problem   string    // the first refusal; empty: all were taken
 }
 
 // sender sends as it is ordered on stdin until that ends.
@@ -85,11 +114,9 @@ func sender(stdin io.Reader, stdout io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		d := done{}
-		if n, err := s.send(o); err != nil {
+		d, err := s.send(o)
+		if err != nil {
 			d.Problem = err.Error()
-		} else {
-			d.Requests = n
 		}
 		if err := out.Encode(d); err != nil {
 			return err
@@ -97,14 +124,16 @@ func sender(stdin io.Reader, stdout io.Writer) error {
 	}
 }
 
-// client sends the batch again and again.
+// client sends the contents again and again.
 type client struct {
-	http *http.Client
-	url  string
-	body atomic.Pointer[[]byte]
+	job    *job
+	made   time.Time // bodies
+	tls    *tls.Config
+	pools  map[string]*http.Client // by URL and number of connections: those of other orders stay open, and idle
+	bodies map[content][]byte
+	turn   atomic.Int64 // of the crowd
 }
 
-// newClient keeps its connections, and stamps the batch anew each minute so that it stays in the gateway's window.
 func newClient(j *job) (*client, error) {
 	pem, err := os.ReadFile(j.CAFile)
 	if err != nil {
@@ -114,38 +143,49 @@ func newClient(j *job) (*client, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s holds no certificate", j.CAFile)
 	}
-	c := &client{url: j.URL, http: &http.Client{Timeout: time.Minute, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: 1000, DisableCompression: true,
-	}}}
-	b := &batch{raw: j.Raw, made: j.Made}
-	stamp := func() error {
-		body, err := b.restamp(time.Now())
-		c.body.Store(&body)
-		return err
-	}
-	if err := stamp(); err != nil {
-		return nil, err
-	}
-	go func() {
-		for range time.Tick(time.Minute) {
-			_ = stamp() // the same bytes were stamped before
-		}
-	}()
-	return c, nil
+	return &client{job: j, tls: &tls.Config{RootCAs: roots}, pools: map[string]*http.Client{}}, nil
 }
 
-// send returns the number of requests, all of which were answered 204.
-func (c *client) send(o order) (int, error) {
+// stamp makes the contents anew where they are over a minute old, so that they stay in the gateway's window.
+func (c *client) stamp() (err error) {
+	if now := time.Now(); now.Sub(c.made) > time.Minute {
+		c.made = now
+		c.bodies, err = stamped(c.job.Large, now.Sub(c.job.Made), c.job.Contents)
+	}
+	return err
+}
+
+// pool is the client for the connections of o.
+func (c *client) pool(o order) *http.Client {
+	name := fmt.Sprint(o.Connections, o.URL)
+	if c.pools[name] == nil {
+		c.pools[name] = &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+			TLSClientConfig: c.tls, MaxIdleConnsPerHost: max(o.Connections, 100), DisableCompression: true,
+		}}
+	}
+	return c.pools[name]
+}
+
+// send does as ordered. It is an error if a request is not answered 204, or 200 as some proxies do.
+func (c *client) send(o order) (done, error) {
+	if err := c.stamp(); err != nil {
+		return done{}, err
+	}
+	pool := c.pool(o)
+	if o.Rate > 0 {
+		return c.pace(pool, o)
+	}
 	var (
-		until  = time.Now().Add(o.Time)
+		start  = time.Now()
+		until  = start.Add(o.Time)
 		total  atomic.Int64
 		failed atomic.Pointer[error]
 		wg     sync.WaitGroup
 	)
 	for range o.Connections {
 		wg.Go(func() {
-			for failed.Load() == nil && time.Now().Before(until) {
-				if err := c.one(); err != nil {
+			for first := true; failed.Load() == nil && (first || total.Load() < int64(o.Least) || time.Now().Before(until)); first = false {
+				if err := c.one(pool, o); err != nil {
 					failed.CompareAndSwap(nil, &err)
 					return
 				}
@@ -155,21 +195,57 @@ func (c *client) send(o order) (int, error) {
 	}
 	wg.Wait()
 	if err := failed.Load(); err != nil {
-		return 0, *err
+		return done{}, *err
 	}
-	return int(total.Load()), nil
+	return done{Requests: int(total.Load()), Seconds: time.Since(start).Seconds()}, nil
 }
 
-func (c *client) one() error {
-	req, err := http.NewRequest(http.MethodPost, c.url, bytes.NewReader(*c.body.Load()))
+// pace sends at o.Rate. A request that is due is not held up by those before it, nor is its latency shortened by having been
+// sent late.
+func (c *client) pace(pool *http.Client, o order) (done, error) {
+	var (
+		start  = time.Now()
+		n      = int(o.Rate * o.Time.Seconds())
+		took   = make([]float64, n)
+		failed atomic.Pointer[error]
+		wg     sync.WaitGroup
+	)
+	for i := range n {
+		due := start.Add(time.Duration(float64(i) / o.Rate * float64(time.Second)))
+		time.Sleep(time.Until(due))
+		wg.Go(func() {
+			if err := c.one(pool, o); err != nil {
+				failed.CompareAndSwap(nil, &err)
+			}
+			took[i] = time.Since(due).Seconds()
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return done{}, *err
+	}
+	return done{Requests: n, Seconds: time.Since(start).Seconds(), Latencies: took}, nil
+}
+
+func (c *client) one(pool *http.Client, o order) error {
+	req, err := http.NewRequest(http.MethodPost, o.URL, bytes.NewReader(c.bodies[o.Content]))
 	if err != nil {
 		return err
 	}
-	req.SetBasicAuth(userName, password)
-	req.Header.Set("Content-Type", "application/x-protobuf")
+	user := userName
+	if o.Users > 0 {
+		user = crowdName(int(c.turn.Add(1)) % o.Users)
+	}
+	req.SetBasicAuth(user, password)
 	req.Header.Set("Content-Encoding", "snappy")
-	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
-	resp, err := c.http.Do(req)
+	if o.Content.Second {
+		req.Header.Set("Content-Type", secondType)
+		req.Header.Set("X-Prometheus-Remote-Write-Version", "2.0.0")
+	} else {
+		req.Header.Set("Content-Type", "application/x-protobuf")
+		req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+	}
+	resp, err := pool.Do(req)
 	if err != nil {
 		return err
 	}
@@ -178,8 +254,8 @@ func (c *client) one() error {
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("the gateway answered %s: %s", resp.Status, text)
+	if resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s: %s", o.URL, resp.Status, text)
 	}
 	return nil
 }

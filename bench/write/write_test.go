@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"encoding/xml"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -85,46 +88,69 @@ func TestBatchIsWhatItSays(t *testing.T) {
 	if err := l.floor(); err != nil || !bytes.Equal(l.block, b.body) {
 		t.Errorf("the floor made another block: %v", err)
 	}
-	later, err := b.restamp(now.Add(time.Hour))
+	some, whole := content{Samples: 100}, content{Samples: mostSamples}
+	later, err := stamped(b.large, time.Hour, []content{some, whole})
 	if err != nil {
 		t.Fatal(err)
 	}
-	was, is := req, decode(t, later)
+	if n := len(decode(t, later[some]).Timeseries); n != some.Samples {
+		t.Errorf("%d series of %d", n, some.Samples)
+	}
+	was, is := req, decode(t, later[whole])
+	if len(is.Timeseries) != mostSamples {
+		t.Fatalf("the largest request has %d series", len(is.Timeseries))
+	}
+	is.Timeseries = is.Timeseries[:samples]
 	from, _ := stamps(was)
 	to, _ := stamps(is)
-	if to-from != time.Hour.Milliseconds() || len(is.Timeseries) != samples {
-		t.Errorf("stamped anew, the batch has %d series and moved by %dms", len(is.Timeseries), to-from)
+	if to-from != time.Hour.Milliseconds() {
+		t.Errorf("stamped anew, the batch moved by %dms", to-from)
 	}
 }
 
 // TestSender: a refusal is never counted as a request.
 func TestSender(t *testing.T) {
 	req := prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{Samples: []prompb.Sample{{Value: 1, Timestamp: 1}}}}}
-	raw, err := req.Marshal()
+	large, err := req.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	status := http.StatusNoContent
+	var (
+		mu     sync.Mutex
+		status = http.StatusNoContent
+		users  = map[string]int{}
+	)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if user, pass, _ := r.BasicAuth(); user != userName || pass != password {
-			t.Errorf("user %q", user)
+		user, pass, _ := r.BasicAuth()
+		if pass != password {
+			t.Errorf("the password %q", pass)
 		}
+		mu.Lock()
+		defer mu.Unlock()
+		users[user]++
 		w.WriteHeader(status)
 	}))
 	defer server.Close()
-	b := &batch{raw: raw, made: time.Now()}
-	body, err := b.restamp(time.Now())
-	if err != nil {
-		t.Fatal(err)
+	one := content{Samples: 1}
+	c := &client{job: &job{Large: large, Made: time.Now(), Contents: []content{one}}, pools: map[string]*http.Client{}}
+	o := order{URL: server.URL, Content: one, Connections: 2}
+	if d, err := c.send(o); err != nil || d.Requests != 2 || users[userName] != 2 {
+		t.Errorf("%+v, %v, of %v", d, err, users)
 	}
-	c := &client{http: server.Client(), url: server.URL}
-	c.body.Store(&body)
-	if err := c.one(); err != nil {
-		t.Error(err)
+	o.Users, o.Least = 3, 9
+	if d, err := c.send(o); err != nil || d.Requests < 9 || len(users) != 4 || users[crowdName(1)] < 3 {
+		t.Errorf("%+v, %v, of %v", d, err, users)
+	}
+	paced := order{URL: server.URL, Content: one, Rate: 1000, Time: 20 * time.Millisecond}
+	if d, err := c.send(paced); err != nil || d.Requests != 20 || len(d.Latencies) != 20 || slices.Min(d.Latencies) <= 0 {
+		t.Errorf("%+v, %v", d, err)
 	}
 	status = http.StatusBadRequest
-	if n, err := c.send(order{Connections: 2, Time: time.Hour}); err == nil || n != 0 {
-		t.Errorf("%d requests of refused ones: %v", n, err)
+	o.Time, paced.Time = time.Hour, 20*time.Millisecond
+	for _, o := range []order{o, paced} {
+		if d, err := c.send(o); err == nil || d.Requests != 0 {
+			t.Errorf("%d requests of refused ones: %v", d.Requests, err)
+		}
 	}
 }
 
@@ -134,10 +160,27 @@ func TestReport(t *testing.T) {
 		{name: prompbName, cost: []float64{.020, .040, .030}},
 		{name: wholeName + ", 2 connections", cost: []float64{.002, .004, .002}},
 		{name: wholeName + ", 4 connections", cost: []float64{.003, .006, .002}},
+		{name: tlsName, cost: []float64{.009, .009, .009}},
+		{name: nginxName, cost: []float64{.060, .060, .060}},
 	}
-	out := report(rows, 0, 0)
-	if !strings.HasSuffix(out, "\nprompb over the whole gateway, its costlier row: 6.7\nfloor_ratio=3.00\n") {
-		t.Error(out)
+	even := axis{name: "senders", points: []point{{value: 1, cost: []float64{1e-6, 2e-6}}, {value: 10, cost: []float64{1e-6, 2e-6}}}}
+	steep := axis{name: "samples", points: []point{{value: 1, cost: []float64{3e-6, 6e-6}}, {value: 10, cost: []float64{1e-6, 2e-6}}, {value: 100, cost: []float64{1e-6, 2e-6}}}}
+	l := &latency{saturation: 100, direct: [][]float64{{.001, .001}, {.001, .002}}, through: [][]float64{{.002, .006}, {.007, .006}}}
+	out := targets(rows, []axis{even, steep}, l)
+	for _, want := range []string{
+		"MISSED  whole gateway, TLS off, over the floor .* 3.00, at most 1.6\n", "MISSED  prompb over the whole gateway, TLS off .* 6.67, at least 15\n",
+		"met     nginx .* 20.00, at least 5\n", "MISSED  p99 .* 5.00, at most 3\n", "met     CPU per sample over senders.* 0.00, at most 10\n",
+		"MISSED  CPU per sample over samples.* 200.00, at most 10\n", "\nfloor_ratio=3.00\n$",
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if err := xml.Unmarshal([]byte(plot([]axis{even, steep})), new(any)); err != nil {
+		t.Errorf("the plot is no XML: %v", err)
+	}
+	if rowsTable(rows, 0, 0) == "" || table([]axis{even, steep}) == "" || l.describe(.001) == "" {
+		t.Error("a part of the report is empty")
 	}
 	if c, err := cpuTime(0); err != nil || c <= 0 {
 		t.Errorf("CPU time %v, %v", c, err)
