@@ -142,6 +142,9 @@ func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewri
 	}
 	// What comes out is about as long as what came in; where it is not, the work is done again with more room.
 	room := size + size/4 + 4<<10
+	if proto == remotewrite.V2 && x.out == remotewrite.V1 {
+		room = 4*size + 4<<10 // each series' labels written out
+	}
 	if order.Plain {
 		room = len(decoded.B) + len(decoded.B)/4 + 4<<10
 	}

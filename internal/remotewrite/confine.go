@@ -24,6 +24,7 @@ type Confiner struct {
 	v2         bool     // the request is a 2.0 one; then, too:
 	symbols    []symbol // its table
 	refs       []uint32 // the symbols that the labels in hand refer to
+	exemplar   []uint32 // those of the exemplar in hand
 	classics   classics
 	out2       bool     // what comes out is 2.0
 	table2     symbols2 // its table
@@ -151,8 +152,8 @@ func (c *Confiner) trim() {
 	if cap(c.symbols) > maxKeptPoints {
 		c.symbols = nil
 	}
-	if cap(c.refs) > maxKeptPoints {
-		c.refs = nil
+	if cap(c.refs)+cap(c.exemplar) > maxKeptPoints {
+		c.refs, c.exemplar = nil, nil
 	}
 	if t := &c.table2; cap(t.slots) > 4*maxKeptPoints || cap(t.pairs) > maxKeptPoints || cap(t.labels)+cap(t.body) > 8*blockSize {
 		*t = symbols2{}

@@ -2,8 +2,10 @@ package remotewrite
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"hash/maphash"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -44,12 +46,34 @@ func (c *Confiner) beginSymbols() {
 	t.texts, t.full = t.texts[:0], false
 }
 
+// number is the number of symbol ref of the 2.0 request in the table.
+func (c *Confiner) number(ref uint32) uint32 {
+	s := &c.symbols[ref]
+	if s.number == 0 && s.start < s.end {
+		s.number = c.addText(text{s.start, s.end})
+	}
+	return s.number
+}
+
+// addText gives the text the next number, or 0 if there is none.
+func (c *Confiner) addText(at text) uint32 {
+	t := &c.table2
+	if len(t.texts) == maxSymbols {
+		t.full = true
+		return 0
+	}
+	t.texts = append(t.texts, at)
+	return uint32(len(c.p.symbols) + len(t.texts))
+}
+
 // intern is the number of src[at.start:at.end) in the table.
-//
-// In a 2.0 request one text lies in one place, which then stands for it: the bytes need no second look.
 func (c *Confiner) intern(at text) uint32 {
 	if at.start == at.end {
 		return 0
+	}
+	if c.v2 { // the text is one of its symbols, which lie one behind the other
+		i, _ := slices.BinarySearchFunc(c.symbols, at.start, func(s symbol, start uint32) int { return cmp.Compare(s.start, start) })
+		return c.number(uint32(i))
 	}
 	t := &c.table2
 	if 2*len(t.texts) >= len(t.slots) {
@@ -61,11 +85,9 @@ func (c *Confiner) intern(at text) uint32 {
 	}
 	s := c.slot(at)
 	if t.slots[s] == 0 {
-		if len(t.texts) == maxSymbols {
-			t.full = true
+		if c.addText(at) == 0 {
 			return 0
 		}
-		t.texts = append(t.texts, at)
 		t.slots[s] = uint32(len(t.texts))
 	}
 	return uint32(len(c.p.symbols)) + t.slots[s]
@@ -74,16 +96,11 @@ func (c *Confiner) intern(at text) uint32 {
 // slot is where the text has its slot, or the free one where it belongs.
 func (c *Confiner) slot(at text) int {
 	t := &c.table2
-	var place [4]byte
 	key := c.src[at.start:at.end]
-	if c.v2 {
-		binary.LittleEndian.PutUint32(place[:], at.start)
-		key = place[:]
-	}
 	s := int(maphash.Bytes(t.seed, key)) & (len(t.slots) - 1)
 	for ; t.slots[s] != 0; s = (s + 1) & (len(t.slots) - 1) {
 		old := t.texts[t.slots[s]-1]
-		if c.v2 && old == at || !c.v2 && bytes.Equal(c.src[old.start:old.end], key) {
+		if bytes.Equal(c.src[old.start:old.end], key) {
 			break
 		}
 	}
@@ -147,6 +164,11 @@ func (c *Confiner) packLabels(t *tenantFields) {
 		}
 		l := &c.cur[i]
 		if l.hit && t.fields[l.rank] != nil {
+			continue
+		}
+		if c.v2 && c.ordered { // cur is as it was sent
+			packed = binary.AppendUvarint(packed, uint64(c.number(c.refs[2*i])))
+			packed = binary.AppendUvarint(packed, uint64(c.number(c.refs[2*i+1])))
 			continue
 		}
 		at := uint32(c.base) + l.at
@@ -229,7 +251,7 @@ func (c *Confiner) exemplar2(pt *point) int {
 	if c.v2 {
 		value, ts = c.exemplarRefs(int(pt.start), int(pt.end))
 		t.pairs = t.pairs[:0]
-		for _, ref := range c.refs {
+		for _, ref := range c.exemplar {
 			t.pairs = append(t.pairs, text{c.symbols[ref].start, c.symbols[ref].end})
 		}
 	} else {
@@ -322,7 +344,7 @@ func (c *Confiner) outMetadata2() (kind uint64, help, unit uint32) {
 		if ref == 0 {
 			return 0
 		}
-		return c.intern(text{c.symbols[ref].start, c.symbols[ref].end})
+		return c.number(uint32(ref))
 	}
 	return m.kind, of(m.help), of(m.unit)
 }

@@ -16,6 +16,8 @@ import (
 // symbol is one entry of the table, and what is known of it so far, so that a text used by many series is judged once.
 type symbol struct {
 	start, end uint32
+	number     uint32 // in the table that comes out, if that is 2.0; 0: it has none yet
+	before     uint32 // 1 + a symbol that sorts before this one; 0: none is known
 	facts      uint8
 	rank       uint8 // as label.rank; with factName
 }
@@ -28,7 +30,7 @@ const (
 	factNamed              // it may be the value of __name__
 )
 
-// maxSymbols bounds the table's own memory, 12 bytes an entry; a batch of 10,000 series has some thousands.
+// maxSymbols bounds the table's own memory, 20 bytes an entry; a batch of 10,000 series has some thousands.
 const maxSymbols = 1 << 20
 
 // table reads the symbols of the request src.
@@ -54,17 +56,17 @@ func (c *Confiner) table(src []byte) error {
 }
 
 // readRefs adds the references of the field f, packed or single, to refs.
-func (c *Confiner) readRefs(src []byte, f *field) error {
+func readRefs(refs *[]uint32, src []byte, f *field) error {
 	switch f.wire {
 	case wireVarint:
-		c.addRef(f.num)
+		*refs = addRef(*refs, f.num)
 	case wireBytes:
 		for p := f.start; p < f.end; {
 			v, q := uvarint(src, p, f.end)
 			if q == 0 {
 				return &SyntaxError{p, "a broken varint"}
 			}
-			c.addRef(v)
+			*refs = addRef(*refs, v)
 			p = q
 		}
 	default:
@@ -74,10 +76,11 @@ func (c *Confiner) readRefs(src []byte, f *field) error {
 }
 
 // addRef adds a reference, up to the first that is too many. One beyond 32 bits becomes one that no table has.
-func (c *Confiner) addRef(v uint64) {
-	if len(c.refs) <= 2*maxCollected {
-		c.refs = append(c.refs, uint32(min(v, math.MaxUint32)))
+func addRef(refs []uint32, v uint64) []uint32 {
+	if len(refs) > 2*maxCollected {
+		return refs
 	}
+	return append(refs, uint32(min(v, math.MaxUint32)))
 }
 
 // request2 confines a 2.0 request.
@@ -115,12 +118,16 @@ func (c *Confiner) series2(at, end int) error {
 	c.cur, c.base, c.table2.meta = c.cur[:0], 0, metadata2{}
 	c.whole, c.ordered, c.followed, c.isBad, c.known = false, true, false, false, false
 	for p := at; p < end; {
+		if _, after, ok := short(c.src, p, end); ok && c.src[p] == tagSample { // none of the labels
+			p = after
+			continue
+		}
 		f, after, err := next(c.src, p, end)
 		if err != nil {
 			return err
 		}
 		if f.number == 1 {
-			if err := c.readRefs(c.src, &f); err != nil {
+			if err := readRefs(&c.refs, c.src, &f); err != nil {
 				return err
 			}
 		}
@@ -165,8 +172,12 @@ func (c *Confiner) resolve() {
 		}
 		l.rank, l.hit, l.metric = name.rank, name.facts&factHit != 0, name.facts&factMetric != 0
 		c.cur = append(c.cur, l)
-		if i > 0 && bytes.Compare(c.nameOf(&c.cur[i/2-1]), c.nameOf(&l)) >= 0 {
-			c.ordered = false
+		if i > 0 && name.before != c.refs[i-2]+1 {
+			if bytes.Compare(c.nameOf(&c.cur[i/2-1]), c.nameOf(&l)) >= 0 {
+				c.ordered = false
+			} else if !c.cur[i/2-1].sideName {
+				name.before = c.refs[i-2] + 1
+			}
 		}
 	}
 }
@@ -200,10 +211,10 @@ func (c *Confiner) exemplarText2(f *field) bool {
 		return len(c.table2.pairs) <= 2*maxCollected
 	}
 	c.exemplarRefs(f.start, f.end)
-	if len(c.refs)%2 != 0 || len(c.refs) > 2*maxCollected {
+	if len(c.exemplar)%2 != 0 || len(c.exemplar) > 2*maxCollected {
 		return false
 	}
-	for _, ref := range c.refs {
+	for _, ref := range c.exemplar {
 		if int(ref) >= len(c.symbols) || !utf8.Valid(c.text2(ref)) {
 			return false
 		}
@@ -216,14 +227,14 @@ func (c *Confiner) text2(ref uint32) []byte {
 	return c.src[s.start:s.end]
 }
 
-// exemplarRefs gathers the label references of the accepted exemplar src[at:end) in refs, and returns its value and time.
+// exemplarRefs gathers the label references of the accepted exemplar src[at:end) in exemplar, and returns its value and time.
 func (c *Confiner) exemplarRefs(at, end int) (value uint64, ts int64) {
-	c.refs = c.refs[:0]
+	c.exemplar = c.exemplar[:0]
 	for at < end {
 		f, after, _ := next(c.src, at, end)
 		switch f.number {
 		case 1:
-			_ = c.readRefs(c.src, &f)
+			_ = readRefs(&c.exemplar, c.src, &f)
 		case 2:
 			value = binary.LittleEndian.Uint64(c.src[f.start:])
 		case 3:
@@ -237,8 +248,8 @@ func (c *Confiner) exemplarRefs(at, end int) (value uint64, ts int64) {
 // exemplarSize2 is the length of a 2.0 exemplar's payload in 1.0. In a 1.0 Exemplar, value and time have the tags 11 and 18.
 func (c *Confiner) exemplarSize2(pt *point) int {
 	n := sampleBody(c.exemplarRefs(int(pt.start), int(pt.end)))
-	for i := 0; i < len(c.refs); i += 2 {
-		body := pairBody(len(c.text2(c.refs[i])), len(c.text2(c.refs[i+1])))
+	for i := 0; i < len(c.exemplar); i += 2 {
+		body := pairBody(len(c.text2(c.exemplar[i])), len(c.text2(c.exemplar[i+1])))
 		n += 1 + uvarintLen(body) + body
 	}
 	return n
@@ -247,8 +258,8 @@ func (c *Confiner) exemplarSize2(pt *point) int {
 func (c *Confiner) emitExemplar2(pt *point) {
 	c.dst = appendTagged(c.dst, tagExemplar, c.exemplarSize2(pt))
 	value, ts := c.exemplarRefs(int(pt.start), int(pt.end))
-	for i := 0; i < len(c.refs); i += 2 {
-		c.dst = appendLabel(c.dst, c.text2(c.refs[i]), c.text2(c.refs[i+1]))
+	for i := 0; i < len(c.exemplar); i += 2 {
+		c.dst = appendLabel(c.dst, c.text2(c.exemplar[i]), c.text2(c.exemplar[i+1]))
 	}
 	if value != 0 {
 		c.dst = binary.LittleEndian.AppendUint64(append(c.dst, 0x11), value)
