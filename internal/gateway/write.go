@@ -258,12 +258,14 @@ func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer, res *re
 
 // verdict2 judges a store's answer to a batch of 2.0.
 //
-// A receiver that does not know 2.0 says so with 415 or, if it is old, takes the batch for an empty one of 1.0 and says 204;
-// only one that knows it sends counts. The sender keeps its batch then, and brings it again: with protocol auto as 1.0.
+// A receiver that does not know 2.0 says so with 415 or, if it is old, takes the batch for an empty one of 1.0 and says 204,
+// or for a broken one and says 400; only one that knows it sends counts. The sender keeps its batch then, and brings it again:
+// with protocol auto as 1.0.
 func (h *Handler) verdict2(x *exchange, got stored, res *remotewrite.Result) error {
 	x.counted = storeCounts(got.header, res)
+	refused := got.status == http.StatusBadRequest && x.state.Store.Protocol != m3.Protocol2
 	switch {
-	case got.status == http.StatusUnsupportedMediaType, got.status/100 == 2 && !x.counted:
+	case got.status == http.StatusUnsupportedMediaType, !x.counted && (got.status/100 == 2 || refused):
 		if x.state.Store.Protocol == m3.Protocol2 {
 			return unavailable("the store does not take remote write 2.0; set upstream.protocol to auto or 1.0")
 		}

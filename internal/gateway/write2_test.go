@@ -139,10 +139,10 @@ func TestWrite2Native(t *testing.T) {
 	}
 }
 
-// TestWrite2ToOldStore: a store that does not take 2.0 says 415, or success without counts, which proves nothing. The sender
-// keeps its batch; with protocol auto it is passed on as 1.0 when it comes again.
+// TestWrite2ToOldStore: a store that does not take 2.0 says 415, or success or 400 without counts, which prove nothing. The
+// sender keeps its batch; with protocol auto it is passed on as 1.0 when it comes again.
 func TestWrite2ToOldStore(t *testing.T) {
-	for _, status := range []int{415, 204, 200} {
+	for _, status := range []int{415, 204, 200, 400} {
 		u := newUpstream(t, nil)
 		u.say(status, "")
 		g := protocolGateway(t, u, "auto")
@@ -160,7 +160,14 @@ func TestWrite2ToOldStore(t *testing.T) {
 		u.say(status, "")
 		g = protocolGateway(t, u, "2.0")
 		for range 2 {
-			if a, _ := write2(t, g); a.Status != 503 || !strings.Contains(a.Body, "upstream.protocol") {
+			a, _ := write2(t, g)
+			if status == 400 { // it was told to be a store of 2.0
+				if a.Status != 400 {
+					t.Errorf("protocol 2.0: %+v", a)
+				}
+				continue
+			}
+			if a.Status != 503 || !strings.Contains(a.Body, "upstream.protocol") {
 				t.Errorf("%d: protocol 2.0: %+v", status, a)
 			}
 		}
