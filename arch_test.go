@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"internal/proxy":       {"internal/buf"}, // the pool knows nothing of stores: probes are handed in
 	"internal/gatewaytest": {"internal/app", "internal/auth", "internal/certs", "internal/devstore"},
 	"internal/e2e":         nil,
-	"bench/write":          {"internal/app", "internal/auth", "internal/buf", "internal/certs", "internal/config", "internal/devstore", "internal/remotewrite"},
+	"bench/write":          {"internal/app", "internal/auth", "internal/certs", "internal/remotewrite"},
 }
 
 // addresses are the third parties that live in few places, with the reason.

@@ -86,6 +86,7 @@ func (h *Handler) routes() {
 		h.route("label_values", prefix+"/api/v1/label/{name}/values", h.labelValues, get)
 		h.route("remote_read", prefix+"/api/v1/prom/remote/read", h.remoteRead, post)
 		h.route("remote_read", prefix+"/api/v1/read", h.remoteRead, post)
+		h.localRoutes(prefix)
 	}
 	h.mux.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		h.serve(w, r, "none", func(http.ResponseWriter, *http.Request, *exchange) error {

@@ -47,10 +47,17 @@ func (c *Config) Check(bad func(field, problem string)) {
 }
 
 // Paths are the routes that the gateway uses on a store of one kind. No other route is ever requested, but for
-// ReadyPath and NamespacesPath.
+// ReadyPath, NamespacesPath, BuildInfoPath and ExemplarsPath.
 type Paths struct {
 	Write, RemoteRead, Query, QueryRange, Series, Labels string
 }
+
+// The routes of a store of kind prometheus that one of kind m3 does not have, and the Prometheus whose queries M3 takes.
+const (
+	BuildInfoPath     = "/api/v1/status/buildinfo"
+	ExemplarsPath     = "/api/v1/query_exemplars"
+	PrometheusVersion = "2.31.0"
+)
 
 // PathsOf gives the routes of a store of kind k.
 func PathsOf(k Kind) Paths {

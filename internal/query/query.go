@@ -75,6 +75,32 @@ func (c *Confiner) PromQL(s Scope, expr string) (string, error) {
 	return out, nil
 }
 
+// Format returns expr, which nothing is added to, in the parser's own layout, with line breaks. An *Error is the client's
+// mistake: it is held to the same limits as an expression that runs.
+func (c *Confiner) Format(expr string) (string, error) {
+	if len(expr) > c.limits.MaxQueryBytes {
+		return "", refuse("query of %d bytes is longer than the limit of %d", len(expr), c.limits.MaxQueryBytes)
+	}
+	if err := c.bound(expr); err != nil {
+		return "", err
+	}
+	tree, err := c.parse(expr)
+	if err != nil {
+		return "", c.parseError("query", err)
+	}
+	if c.dialect == PromQL231 {
+		parser.Inspect(tree, func(n parser.Node, _ []parser.Node) error {
+			if call, ok := n.(*parser.Call); ok && call.Func.Name == smoothingName3 {
+				f := *call.Func // the parser's own is shared
+				f.Name = smoothingName231
+				call.Func = &f
+			}
+			return nil
+		})
+	}
+	return tree.Pretty(0), nil
+}
+
 func (c *Confiner) parse(expr string) (parser.Expr, error) {
 	if c.dialect == PromQL231 {
 		expr = inParserWords(expr)
