@@ -46,6 +46,7 @@ type local struct {
 	minT, maxT int64
 
 	decoded, confined, block, room []byte
+	encodedWhole, encoded          int // the size of the confined batch's block: searched as a whole, and by internal/remotewrite
 }
 
 // newLocal has the policies that the gateway makes for a user of one tenant (internal/gateway, rules).
@@ -211,22 +212,31 @@ func (l *local) agree() error {
 	if err := l.structs(); err != nil {
 		return err
 	}
-	want := bytes.Clone(l.block)
-	if err := confined(want); err != nil {
+	if err := confined(l.block); err != nil {
 		return err
+	}
+	l.encodedWhole = len(l.block)
+	want, err := snappy.Decode(nil, l.block)
+	if err != nil {
+		return err
+	}
+	same := func() bool {
+		got, err := snappy.Decode(nil, l.block)
+		return err == nil && bytes.Equal(want, got)
 	}
 	for _, p := range []*remotewrite.Policy{l.prometheus, l.m3} {
 		if err := l.wire(l.batch.body, l.order(p)); err != nil {
 			return err
 		}
-		if !bytes.Equal(want, l.block) {
+		if !same() {
 			return errors.New("internal/remotewrite and prompb make different bodies of one batch")
 		}
 	}
+	l.encoded = len(l.block)
 	if err := l.wire(l.batch.second, l.translated()); err != nil {
 		return err
 	}
-	if !bytes.Equal(want, l.block) {
+	if !same() {
 		return errors.New("internal/remotewrite makes another body of the batch in 2.0")
 	}
 	return nil

@@ -126,6 +126,7 @@ func (o *options) measure(ctx context.Context) error {
 		return err
 	}
 	fmt.Println(rowsTable(rows, objects, bytes))
+	fmt.Printf("size:    the confined batch leaves as %d bytes; searched for repeats as a whole, as %d\n\n", l.encoded, l.encodedWhole)
 	return o.rest(ctx, s, g, rows)
 }
 

@@ -140,8 +140,8 @@ func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewri
 		Proto: proto, Out: x.out, Policy: policy, MinT: win.Min, MaxT: win.Max,
 		Limit: expansion * int(x.state.Limits.DecodedBytes), Plain: x.state.Store.Compression == m3.CompressionNone,
 	}
-	// What comes out is about as long as what came in; where it is not, the work is done again with more room.
-	room := size + size/4 + 4<<10
+	// What comes out is up to half as long again as what came in; where it is longer, the work is done again with more room.
+	room := size + size/2 + 4<<10
 	if proto == remotewrite.V2 && x.out == remotewrite.V1 {
 		room = 4*size + 4<<10 // each series' labels written out
 	}

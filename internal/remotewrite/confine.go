@@ -18,6 +18,11 @@ type Confiner struct {
 	base       int     // what cur's offsets count from
 	known      bool    // cur describes a well-formed series: its labels stand at base, one after another, canonical
 	differed   int     // the first label in which the last series differed from the one before
+	oldBase    int     // base of the series before, if this one was followed,
+	changed    bool    // whether it has labels of other names,
+	runs       []run   // and what of its labels it repeats
+	last       emitted // the last series that came out in the common shape
+	credit     int     // of series that repeated what was before
 	points     []point
 	tenantsBuf []int
 	side       []byte   // escaped names of this series
@@ -106,7 +111,7 @@ func (c *Confiner) Confine(dst, src []byte, o Order) ([]byte, Result, error) {
 	c.src, c.p, c.minT, c.maxT, c.v2, c.out2 = src, o.Policy, o.MinT, o.MaxT, o.Proto == V2, o.Out == V2
 	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(c.p.tenants))[:len(c.p.tenants)]}
 	clear(c.res.Tenants)
-	c.known = false
+	c.known, c.last.known, c.credit = false, false, enoughCredit
 	block, err := c.block(dst, o)
 	res := c.res
 	c.tenantsBuf = c.res.Tenants
@@ -157,6 +162,9 @@ func (c *Confiner) trim() {
 	}
 	if t := &c.table2; cap(t.slots) > 4*maxKeptPoints || cap(t.pairs) > maxKeptPoints || cap(t.labels)+cap(t.body) > 8*blockSize {
 		*t = symbols2{}
+	}
+	if cap(c.runs) > maxKeptPoints {
+		c.runs = nil
 	}
 	if cap(c.side) > blockSize {
 		c.side = nil
@@ -242,6 +250,11 @@ func (c *Confiner) metadata(f *field, fields schema) error {
 
 // series judges the TimeSeries in src[at:end) and appends what is kept of it.
 func (c *Confiner) series(at, end int) error {
+	if c.known && c.last.known && c.last.base == c.base && len(c.dst) == 0 && !c.plain && c.differed < len(c.cur) {
+		if c.lane(at, end, c.differed) || c.differed > 0 && c.lane(at, end, 0) {
+			return nil
+		}
+	}
 	c.points, c.side = c.points[:0], c.side[:0]
 	// What survey found of the series before still holds where no label came or went.
 	c.labelsStart, c.whole, c.ordered, c.followed, c.isBad = at, true, true, false, false
@@ -251,6 +264,12 @@ func (c *Confiner) series(at, end int) error {
 	}
 	c.labelsEnd = at
 	if c.followed && c.single(at, end) {
+		if c.hits == 0 && c.p.chosen >= 0 && c.p.single && !c.out2 {
+			c.res.Samples++
+			c.res.Tenants[c.p.chosen]++
+			return c.usual(c.p.chosen, at, end)
+		}
+		c.points = append(c.points, point{start: uint32(at), end: uint32(end), kind: tagSample, copied: true})
 		return c.finish()
 	}
 	if err := c.lateLabels(at, end); err != nil {
@@ -288,7 +307,9 @@ func (c *Confiner) finish() error {
 	case c.out2:
 		c.emit2(tenant)
 	default:
-		c.emit(tenant)
+		if err := c.emit(tenant); err != nil {
+			return err
+		}
 	}
 	if len(c.dst) >= blockSize {
 		return c.flush(false)

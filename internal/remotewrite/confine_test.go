@@ -325,6 +325,7 @@ func FuzzConfine(f *testing.F) {
 	seeds := 0
 	for i := range 200 {
 		f.Add(g.request(), uint8(i))
+		f.Add(g.neighbours(12), uint8(i))
 		seeds++
 	}
 	if seeds == 0 {

@@ -2,8 +2,13 @@ package remotewrite
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"slices"
 )
+
+// run says that n bytes of a series' labels at at are those of the series before at old; both count from the first label.
+type run struct{ at, old, n uint32 }
 
 // follow reads the labels from at on by what is known of the series before, and returns where they end.
 //
@@ -11,22 +16,41 @@ import (
 // judged there: such stretches are found by comparing bytes, and cur, which describes that series, is brought up to date in
 // place. A label that differs is judged alone. Whatever is not plainly well-formed ends in false: then cur is of no more
 // use, and the series is to be read from its beginning without help.
+//
+// What repeats the series before is in runs afterwards, in order.
 func (c *Confiner) follow(at, end int) (after int, ok bool) {
-	f := follower{c: c, start: at, p: at, old: c.base}
+	c.runs, c.oldBase, c.changed = c.runs[:0], c.base, false
+	f := follower{c: c, start: at, p: at, old: c.base, end: end, differed: -1}
+	// It is mostly the label that differed last time that differs again: the name from one metric to the next, le within a
+	// histogram.
+	guessed := false
+	if k := c.differed; k < len(c.cur) {
+		size := int(c.cur[k].at)
+		if guessed = size <= end-at && bytes.Equal(c.src[at:at+size], c.src[f.old:f.old+size]); guessed && size > 0 {
+			c.runs = append(c.runs, run{0, 0, uint32(size)})
+			f.i, f.p = k, at+size
+		}
+	}
 	for {
-		f.same(end)
+		if !guessed && f.i < len(c.cur) {
+			f.same()
+		}
+		guessed = false
 		if f.p == end || c.src[f.p] != tagLabel {
 			break
 		}
-		if !f.differing(end) {
+		if !f.differing() {
 			return 0, false
 		}
 	}
 	if f.i < len(c.cur) {
-		c.cur, f.changed = c.cur[:f.i], true
+		c.cur, c.changed = c.cur[:f.i], true
 	}
 	c.base = at
-	if f.changed {
+	if f.differed >= 0 {
+		c.differed = f.differed
+	}
+	if c.changed {
 		if c.survey(); !c.named || len(c.cur) > c.p.rules.Limits.Labels {
 			return 0, false
 		}
@@ -41,76 +65,61 @@ type follower struct {
 	c             *Confiner
 	i             int
 	start, p, old int
-	changed       bool // labels came or went
-	differed      bool // a label was not the old one
+	end           int // of the series
+	differed      int // the first label that is not the old one, or -1
 }
 
-// differs notes that label i is not the old one.
-func (f *follower) differs() {
-	if !f.differed {
-		f.differed, f.c.differed = true, f.i
-	}
-}
-
-// same takes over the labels from p on for as long as they are the old ones.
-func (f *follower) same(end int) {
+// same takes over the labels from p on for as long as they are the old ones; there are old ones left.
+func (f *follower) same() {
 	c := f.c
-	if f.p == f.start && c.differed < len(c.cur) {
-		// It is mostly the label that differed last time that differs again: the name from one metric to the next, le within
-		// a histogram.
-		if c.differed == 0 {
-			return
-		}
-		if f.equal(c.differed, end) {
-			f.take(c.differed)
-			return
-		}
-	}
-	if f.i < len(c.cur) && f.equal(len(c.cur), end) {
-		f.take(len(c.cur))
-		return
-	}
-	k := f.i
-	for p := f.p; k < len(c.cur); k++ {
-		o := &c.cur[k]
-		size := int(o.size)
-		if size > end-p || !bytes.Equal(c.src[p:p+size], c.src[f.old+int(o.at):][:size]) {
-			break
-		}
-		p += size
-	}
-	f.take(k)
-}
-
-// equal reports that the labels cur[i:k] stand at p.
-func (f *follower) equal(k, end int) bool {
-	c := f.c
-	from, last := f.old+int(c.cur[f.i].at), &c.cur[k-1]
+	from, last := f.old+int(c.cur[f.i].at), &c.cur[len(c.cur)-1]
 	size := f.old + int(last.at+last.size) - from
-	return size <= end-f.p && bytes.Equal(c.src[f.p:f.p+size], c.src[from:from+size])
-}
-
-// take moves the labels cur[i:k] to p.
-func (f *follower) take(k int) {
-	if k == f.i {
+	if size <= f.end-f.p && bytes.Equal(c.src[f.p:f.p+size], c.src[from:from+size]) {
+		f.take(len(c.cur), size)
 		return
 	}
-	c := f.c
-	if shift := uint32(f.p-f.start) - c.cur[f.i].at; shift != 0 { // modulo 2^32: a shift back is one, too
-		for i := f.i; i < k; i++ {
-			c.cur[i].at += shift
+	size = min(size, f.end-f.p)
+	same := commonPrefix(c.src[f.p:f.p+size], c.src[from:from+size])
+	k, taken := f.i, 0
+	for k < len(c.cur) && taken+int(c.cur[k].size) <= same {
+		taken += int(c.cur[k].size)
+		k++
+	}
+	if taken > 0 {
+		f.take(k, taken)
+	}
+}
+
+// take moves the labels cur[i:k], of size bytes, to p.
+func (f *follower) take(k, size int) {
+	cur := f.c.cur[f.i:k]
+	at, old := uint32(f.p-f.start), cur[0].at
+	f.repeats(at, old, uint32(size))
+	if shift := at - old; shift != 0 { // modulo 2^32: a shift back is one, too
+		for i := range cur {
+			cur[i].at += shift
 		}
 	}
-	last := &c.cur[k-1]
-	f.p = f.start + int(last.at+last.size)
+	f.p += size
 	f.i = k
 }
 
+// repeats notes that n bytes at at are those at old.
+func (f *follower) repeats(at, old, n uint32) {
+	if runs := f.c.runs; len(runs) > 0 {
+		if r := &runs[len(runs)-1]; r.at+r.n == at && r.old+r.n == old {
+			r.n += n
+			return
+		}
+	}
+	f.c.runs = append(f.c.runs, run{at, old, n})
+}
+
 // differing judges the label at p, which is not the one that stood here before.
-func (f *follower) differing(end int) bool {
+func (f *follower) differing() bool {
 	c := f.c
 	s, p := c.src, f.p
-	body, after, ok := short(s, p, end)
+	body, after, ok := short(s, p, f.end)
 	if !ok {
 		return false
 	}
@@ -123,28 +132,49 @@ func (f *follower) differing(end int) bool {
 	for f.i < len(c.cur) {
 		o := &c.cur[f.i]
 		oldName := s[f.old+int(o.at+o.name):][:o.nameLen]
-		cmp := bytes.Compare(name, oldName)
-		if cmp == 0 { // another value of the same name
+		if string(name) == string(oldName) {
 			oldValue := s[f.old+int(o.at+o.value):][:o.valueLen]
-			if !bytes.Equal(value, oldValue) {
-				if !c.another(value, oldValue, o.metric) {
+			same := commonPrefix(value, oldValue)
+			if same < len(value) || len(oldValue) != len(value) {
+				if !c.another(value, same, o.metric) {
 					return false
 				}
-				f.differs()
+				if f.differed < 0 {
+					f.differed = f.i
+				}
 			}
+			f.alike(&l, o, same)
 			o.at, o.size, o.name, o.value, o.valueLen = l.at, l.size, l.name, l.value, l.valueLen
 			f.i++
 			f.p = after
 			return true
 		}
-		if cmp < 0 {
+		if bytes.Compare(name, oldName) < 0 {
 			break
 		}
-		f.differs()
+		if f.differed < 0 {
+			f.differed = f.i
+		}
 		c.cur = slices.Delete(c.cur, f.i, f.i+1) // that label is gone
-		f.changed = true
+		c.changed = true
 	}
 	return f.insert(&l, name, value)
+}
+
+// alike notes what of the label l, which has the name of o, is the same; same is the length of what both values begin with.
+func (f *follower) alike(l, o *label, same int) {
+	switch {
+	case l.name != o.name || l.value != o.value: // lengths of as many bytes?
+	case l.size == o.size:
+		f.repeats(l.at, o.at, l.value+uint32(same))
+	default:
+		f.repeats(l.at, o.at, 1)
+		const framed = 2 // the tag of the name and its length
+		f.repeats(l.at+l.name-framed, o.at+o.name-framed, framed+l.nameLen+1)
+		if same >= shortestCopy {
+			f.repeats(l.at+l.value, o.at+o.value, uint32(same))
+		}
+	}
 }
 
 // insert puts a label with a name of its own before cur[i].
@@ -164,20 +194,38 @@ func (f *follower) insert(l *label, name, value []byte) bool {
 	if bad || l.metric && !c.validName(value, true) {
 		return false
 	}
-	f.differs()
+	if f.differed < 0 {
+		f.differed = f.i
+	}
 	c.place(l, name)
 	c.cur = slices.Insert(c.cur, f.i, *l)
 	f.i++
 	f.p += int(l.size)
-	f.changed = true
+	c.changed = true
 	return true
 }
 
-// another judges a value that takes the place of old, which is well-formed.
-func (c *Confiner) another(value, old []byte, metric bool) bool {
+// another judges a value that takes the place of a well-formed one, with which it has the first same bytes in common.
+func (c *Confiner) another(value []byte, same int, metric bool) bool {
 	if !metric || c.p.rules.UTF8Names {
 		return validText(value)
 	}
 	// A metric name is judged byte by byte, and names that follow one another begin alike.
-	return len(value) > 0 && classic(value[commonPrefix(value, old):], true) && nameClass[value[0]]&digit == 0
+	return len(value) > 0 && classic(value[same:], true) && nameClass[value[0]]&digit == 0
+}
+
+// commonPrefix is the length of what a and b begin with.
+func commonPrefix(a, b []byte) int {
+	n := min(len(a), len(b))
+	a, b = a[:n], b[:n]
+	i := 0
+	for ; i+8 <= n; i += 8 {
+		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)/8
+		}
+	}
+	for i < n && a[i] == b[i] {
+		i++
+	}
+	return i
 }

@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 )
 
-// single takes src[at:end) if it is what follows the labels of nearly every series: one sample, in the shape that emit
-// writes, with a timestamp of six bytes (1971 to 2109), within the window. Anything else is left to judge.
+// single reports that src[at:end) is what follows the labels of nearly every series: one sample, in the shape that emit writes,
+// with a timestamp of six bytes (1971 to 2109), within the window. Anything else is for judge.
 func (c *Confiner) single(at, end int) bool {
 	const more, last = 0x0000_0080_8080_8080, 0x0000_8000_0000_0000 // the varint goes on after bytes 0 to 4, and ends with byte 5
 	s := c.src
@@ -24,11 +24,7 @@ func (c *Confiner) single(at, end int) bool {
 		return false
 	}
 	ts := int64(x&0x7f | x>>1&(0x7f<<7) | x>>2&(0x7f<<14) | x>>3&(0x7f<<21) | x>>4&(0x7f<<28) | x>>5&(0x7f<<35))
-	if ts < c.minT || ts > c.maxT {
-		return false
-	}
-	c.points = append(c.points, point{start: uint32(at), end: uint32(end), kind: tagSample, copied: true})
-	return true
+	return ts >= c.minT && ts <= c.maxT
 }
 
 // judge reads every field of the series but the labels from at on, and gathers in points what is to be kept.
@@ -230,23 +226,13 @@ func (p *point) samples(src []byte) int {
 }
 
 // emit appends the series in hand, with the labels of tenant, to dst.
-func (c *Confiner) emit(tenant int) {
+func (c *Confiner) emit(tenant int) error {
 	t := &c.p.tenants[tenant]
-	// The shape that nearly every series has: the labels, one run of samples behind them, and one label to be set.
-	if pt := &c.points[0]; len(c.points) == 1 && len(t.fields) == 1 && c.whole && c.hits == 0 && pt.copied && int(pt.start) == c.labelsEnd {
-		at := c.labelsEnd
-		if c.split < len(c.cur) {
-			at = c.base + int(c.cur[c.split].at)
-		}
-		c.dst = appendTagged(c.dst, tagSeries, int(pt.end)-c.labelsStart+t.size)
-		c.dst = append(c.dst, c.src[c.labelsStart:at]...)
-		c.dst = append(c.dst, t.fields[0]...)
-		c.dst = append(c.dst, c.src[at:pt.end]...)
+	if pt := &c.points[0]; len(c.points) == 1 && c.p.single && c.whole && c.hits == 0 && pt.copied && int(pt.start) == c.labelsEnd {
 		n := pt.samples(c.src)
 		c.res.Samples += n
 		c.res.Tenants[tenant] += n
-		c.res.Series++
-		return
+		return c.usual(tenant, int(pt.start), int(pt.end))
 	}
 	size := c.labelsSize(t)
 	for i := range c.points {
@@ -258,6 +244,7 @@ func (c *Confiner) emit(tenant int) {
 		c.emitPoint(&c.points[i], tenant)
 	}
 	c.res.Series++
+	return nil
 }
 
 func (c *Confiner) labelsSize(t *tenantFields) int {

@@ -99,6 +99,7 @@ type Policy struct {
 	tenants   []tenantFields
 	byName    map[string]int // tenant -> index in tenants
 	symbols   [][]byte       // for 2.0: the enforced names, then their values; the number of a symbol is its index plus 1
+	single    bool           // each tenant has one enforced label, the tenant label
 	chosen    int            // the tenant of series that name none; -1: such series are refused
 }
 
@@ -133,6 +134,7 @@ func NewPolicy(label string, mode Mode, rules Rules, tenants []TenantLabels) (*P
 	if len(p.names) > 200 {
 		return nil, fmt.Errorf("at most 200 enforced labels; %d are set", len(p.names))
 	}
+	p.single = len(p.names) == 1
 	p.symbols = slices.Clone(p.nameBytes)
 	for i, t := range tenants {
 		f := tenantFields{fields: make([][]byte, len(p.names)), values: make([]uint32, len(p.names))}

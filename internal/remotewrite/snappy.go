@@ -45,11 +45,11 @@ const (
 // output is what of a confined request is written so far.
 type output struct {
 	dst    []byte // the confined bytes that are not encoded yet
-	out    []byte // the block, from headerRoom on; its capacity is the caller's
 	piece  []byte // one encoded piece
 	length int    // of what is encoded, before it was
 	limit  int
 	plain  bool
+	elements
 }
 
 // begin makes ready to write a block into dst.
@@ -57,7 +57,8 @@ func (w *output) begin(dst []byte, o Order) error {
 	if cap(dst) < headerRoom {
 		return ErrShort
 	}
-	w.dst, w.out, w.length, w.limit, w.plain = w.dst[:0], dst[:headerRoom], 0, o.Limit, o.Plain
+	w.dst, w.length, w.limit, w.plain = w.dst[:0], 0, o.Limit, o.Plain
+	w.elements = elements{out: dst[:cap(dst)], n: headerRoom}
 	if w.piece == nil {
 		w.piece = make([]byte, snappy.MaxEncodedLen(blockSize))
 		w.dst = make([]byte, 0, blockSize+blockSize/4)
@@ -85,19 +86,18 @@ func (w *output) flush(all bool) error {
 // encode appends the elements of one piece.
 func (w *output) encode(piece []byte) error {
 	if w.plain {
-		if cap(w.out)-len(w.out) < 3+len(piece) {
+		if !w.room(3 + len(piece)) {
 			return ErrShort
 		}
-		n := len(piece) - 1
-		w.out = append(append(w.out, literal2, byte(n), byte(n>>8)), piece...)
+		w.literal3(piece)
 		return nil
 	}
 	block := snappy.Encode(w.piece, piece)
 	_, head := binary.Uvarint(block) // the piece's own length
-	if cap(w.out)-len(w.out) < len(block)-head {
+	if !w.room(len(block) - head) {
 		return ErrShort
 	}
-	w.out = append(w.out, block[head:]...)
+	w.ready(block[head:])
 	return nil
 }
 
@@ -106,8 +106,12 @@ func (w *output) end() ([]byte, error) {
 	if err := w.flush(true); err != nil {
 		return nil, err
 	}
+	if !w.room(0) {
+		return nil, ErrShort
+	}
+	w.close()
 	var head [binary.MaxVarintLen64]byte
 	n := binary.PutUvarint(head[:], uint64(w.length))
 	copy(w.out[headerRoom-n:headerRoom], head[:n])
-	return w.out[headerRoom-n:], nil
+	return w.out[headerRoom-n : w.n], nil
 }

@@ -3,17 +3,26 @@ package remotewrite
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
 )
 
-// TestBlock: the pieces make the very block that snappy makes of the whole, and plain ones decode to the same.
+// TestBlock: whatever the form of the block, it decodes to what prompb makes of the request, and the elements that are written
+// without a search cost at most twice as much as those that snappy finds in the whole.
 func TestBlock(t *testing.T) {
 	p := timingPolicy(t)
 	for _, n := range []int{0, 1, 100, 5000} {
 		src := realistic(n)
-		want, _, err := raw(t, new(Confiner), src, V1, p, testNow-1, testNow+1)
+		var in prompb.WriteRequest
+		if err := in.Unmarshal(src); err != nil {
+			t.Fatal(err)
+		}
+		ref := reference{label: "tenant", rules: Rules{Limits: Limits{NameBytes: 1024, ValueBytes: 32 << 10, Labels: 512}}, tenants: tenantA(), minT: testNow - 1, maxT: testNow + 1}
+		out := ref.confine(in)
+		want, err := out.req.Marshal()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -21,12 +30,16 @@ func TestBlock(t *testing.T) {
 		var c Confiner
 		o := Order{Policy: p, MinT: testNow - 1, MaxT: testNow + 1, Limit: testLimit}
 		block, _, err := c.Confine(dst, src, o)
-		if err != nil || !bytes.Equal(block, snappy.Encode(nil, want)) {
-			t.Errorf("%d series: not the block of the whole: %v", n, err)
+		got, decodeErr := snappy.Decode(nil, block)
+		if err != nil || decodeErr != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d series: %v, %v", n, err, decodeErr)
+		}
+		if searched := len(snappy.Encode(nil, want)); len(block) > 2*searched+64 {
+			t.Errorf("%d series: %d bytes, by a search %d", n, len(block), searched)
 		}
 		o.Plain = true
 		block, _, err = c.Confine(dst, src, o)
-		got, decodeErr := snappy.Decode(nil, block)
+		got, decodeErr = snappy.Decode(nil, block)
 		if err != nil || decodeErr != nil || !bytes.Equal(got, want) {
 			t.Errorf("%d series, plain: %v, %v", n, err, decodeErr)
 		}
@@ -36,10 +49,10 @@ func TestBlock(t *testing.T) {
 // TestShort: whatever the room, the answer is the block or ErrShort, and never a byte beyond the room.
 func TestShort(t *testing.T) {
 	p := timingPolicy(t)
-	src := realistic(300)
 	back := make([]byte, 1<<17)
 	var c Confiner
-	for _, plain := range []bool{false, true} {
+	for i, src := range [][]byte{realistic(300), realistic(300), generator{rand.New(rand.NewPCG(5, 5))}.neighbours(200)} {
+		plain := i == 1
 		fits := false
 		for room := 0; room < len(back)-8 && !fits; room += 1 + room/16 {
 			copy(back[room:], "canaries")

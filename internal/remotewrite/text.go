@@ -48,16 +48,6 @@ func classic(name []byte, metric bool) bool {
 	return true
 }
 
-// commonPrefix is the length of a common prefix of a and b, of whole words of eight bytes.
-func commonPrefix(a, b []byte) int {
-	n := min(len(a), len(b))
-	i := 0
-	for i+8 <= n && binary.LittleEndian.Uint64(a[i:]) == binary.LittleEndian.Uint64(b[i:]) {
-		i += 8
-	}
-	return i
-}
-
 // validText reports UTF-8; plain ASCII, which nearly all labels are, is seen eight bytes at a time.
 func validText(b []byte) bool {
 	const high = 0x8080808080808080
