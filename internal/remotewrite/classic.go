@@ -77,11 +77,11 @@ func (c *Confiner) histograms(tenant int) error {
 			c.count(InvalidHistogram, 1, h.ts)
 			continue
 		}
+		c.route(tenant, h.ts)
 		if err := c.emitClassic(); err != nil {
 			return err
 		}
-		c.res.Histograms++
-		c.res.Tenants[tenant]++
+		c.addHistogram(tenant)
 	}
 	c.points = kept
 	return nil
@@ -132,7 +132,7 @@ func (c *Confiner) emitSeries(suffix string, le, value float64) error {
 	}
 	c.dst = append(c.dst, h.labels[h.le:]...)
 	c.dst = appendSample(c.dst, math.Float64bits(value), h.ts)
-	c.res.Series++
+	c.addSeries()
 	if len(c.dst) >= blockSize {
 		return c.flush(false)
 	}

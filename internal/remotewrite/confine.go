@@ -21,8 +21,6 @@ type Confiner struct {
 	oldBase    int     // base of the series before, if this one was followed,
 	changed    bool    // whether it has labels of other names,
 	runs       []run   // and what of its labels it repeats
-	last       emitted // the last series that came out in the common shape
-	credit     int     // of series that repeated what was before
 	points     []point
 	tenantsBuf []int
 	side       []byte   // escaped names of this series
@@ -31,7 +29,17 @@ type Confiner struct {
 	refs       []uint32 // the symbols that the labels in hand refer to
 	exemplar   []uint32 // those of the exemplar in hand
 	classics   classics
-	out2       bool     // what comes out is 2.0
+	out2       bool   // what comes out is 2.0
+	division   *Split // nil: all is one part
+	dividing   Split
+	part       int      // the one that output is of
+	parts      []output // the others; that of part is out of date
+	blocks     []Block
+	divided    []point
+	single1    [1][]byte
+	ms         int64    // the timestamp that single read
+	sum        uint64   // of the labels' hashes of cur,
+	summed     bool     // if it is known
 	table2     symbols2 // its table
 	shape
 }
@@ -108,29 +116,47 @@ var (
 //
 // Errors are *SyntaxError, ErrShort, ErrTooLong and, in mode Reject, *ForeignLabelError; nothing of dst is then of use.
 func (c *Confiner) Confine(dst, src []byte, o Order) ([]byte, Result, error) {
-	c.src, c.p, c.minT, c.maxT, c.v2, c.out2 = src, o.Policy, o.MinT, o.MaxT, o.Proto == V2, o.Out == V2
-	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(c.p.tenants))[:len(c.p.tenants)]}
-	clear(c.res.Tenants)
-	c.known, c.last.known, c.credit = false, false, enoughCredit
-	block, err := c.block(dst, o)
-	res := c.res
-	c.tenantsBuf = c.res.Tenants
-	c.trim()
-	c.p, c.src, c.out, c.res = nil, nil, nil, Result{}
+	c.division = nil
+	c.single1[0] = dst
+	res, err := c.confine(c.single1[:], src, o)
+	c.single1[0] = nil
 	if err != nil {
 		return nil, Result{}, err
 	}
+	block := c.blocks[0].Bytes
+	clear(c.blocks)
 	return block, res, nil
 }
 
-// block confines the request in hand into dst.
-func (c *Confiner) block(dst []byte, o Order) ([]byte, error) {
-	if err := c.begin(dst, o); err != nil {
-		return nil, err
+// confine confines src into dsts, one for each part, and makes blocks of them.
+func (c *Confiner) confine(dsts [][]byte, src []byte, o Order) (Result, error) {
+	c.src, c.p, c.minT, c.maxT, c.v2, c.out2 = src, o.Policy, o.MinT, o.MaxT, o.Proto == V2, o.Out == V2
+	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(c.p.tenants))[:len(c.p.tenants)]}
+	clear(c.res.Tenants)
+	c.known, c.blocks = false, c.blocks[:0]
+	err := c.all(dsts, o)
+	res := c.res
+	c.tenantsBuf = c.res.Tenants
+	c.trim()
+	c.p, c.src, c.res, c.division, c.dividing = nil, nil, Result{}, nil, Split{}
+	return res, err
+}
+
+// all confines the request in hand.
+func (c *Confiner) all(dsts [][]byte, o Order) error {
+	if n := len(dsts); n > len(c.parts) {
+		c.parts = append(c.parts, make([]output, n-len(c.parts))...)
 	}
+	for i := range dsts {
+		c.turn(i)
+		if err := c.begin(dsts[i], o); err != nil {
+			return err
+		}
+	}
+	c.turn(0)
 	if c.out2 {
 		if c.p.rules.Escape || c.p.rules.Classic {
-			return nil, errNot2
+			return errNot2
 		}
 		c.beginSymbols()
 	}
@@ -144,9 +170,17 @@ func (c *Confiner) block(dst []byte, o Order) ([]byte, error) {
 		err = c.emitSymbols()
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return c.end()
+	for i := range dsts {
+		c.turn(i)
+		b, err := c.end()
+		if err != nil {
+			return err
+		}
+		c.blocks = append(c.blocks, Block{b, c.kept.series, c.kept.samples})
+	}
+	return nil
 }
 
 // trim lets go of scratch space that one odd request needed.
@@ -172,8 +206,15 @@ func (c *Confiner) trim() {
 	if h := &c.classics; cap(h.buckets)+cap(h.custom)+cap(h.pos.spans)+cap(h.neg.spans)+cap(h.labels)/32 > maxKeptPoints {
 		*h = classics{}
 	}
-	if cap(c.dst) > 8*blockSize {
-		c.dst = nil
+	for i := range c.parts {
+		c.turn(i)
+		if c.out = nil; cap(c.dst) > 8*blockSize {
+			c.dst = nil
+		}
+	}
+	c.turn(0)
+	if cap(c.divided) > maxKeptPoints {
+		c.divided = nil
 	}
 }
 
@@ -265,8 +306,8 @@ func (c *Confiner) series(at, end int) error {
 	c.labelsEnd = at
 	if c.followed && c.single(at, end) {
 		if c.hits == 0 && c.p.chosen >= 0 && c.p.single && !c.out2 {
-			c.res.Samples++
-			c.res.Tenants[c.p.chosen]++
+			c.route(c.p.chosen, c.ms)
+			c.add(c.p.chosen, 1)
 			return c.usual(c.p.chosen, at, end)
 		}
 		c.points = append(c.points, point{start: uint32(at), end: uint32(end), kind: tagSample, copied: true})
@@ -306,6 +347,10 @@ func (c *Confiner) finish() error {
 	case len(c.points) == 0:
 	case c.out2:
 		c.emit2(tenant)
+	case c.division != nil:
+		if err := c.emitParts(tenant); err != nil {
+			return err
+		}
 	default:
 		if err := c.emit(tenant); err != nil {
 			return err
@@ -332,7 +377,7 @@ func (c *Confiner) lateLabels(at, end int) error {
 			if err := f.want(wireBytes); err != nil {
 				return err
 			}
-			c.whole, c.ordered, c.followed, c.known = false, false, false, false
+			c.whole, c.ordered, c.followed, c.known, c.summed = false, false, false, false, false
 			if err := c.oneLabel(at, f.start, f.end); err != nil {
 				return err
 			}

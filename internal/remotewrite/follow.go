@@ -44,7 +44,7 @@ func (c *Confiner) follow(at, end int) (after int, ok bool) {
 		}
 	}
 	if f.i < len(c.cur) {
-		c.cur, c.changed = c.cur[:f.i], true
+		c.cur, c.changed, c.summed = c.cur[:f.i], true, false
 	}
 	c.base = at
 	if f.differed >= 0 {
@@ -139,6 +139,9 @@ func (f *follower) differing() bool {
 				if !c.another(value, same, o.metric) {
 					return false
 				}
+				if c.division != nil && !o.loose && !o.hit {
+					c.sum += textHash(textHash(hashSeed, name), value) - textHash(textHash(hashSeed, name), oldValue)
+				}
 				if f.differed < 0 {
 					f.differed = f.i
 				}
@@ -155,6 +158,7 @@ func (f *follower) differing() bool {
 		if f.differed < 0 {
 			f.differed = f.i
 		}
+		c.summed = c.summed && (o.loose || o.hit)
 		c.cur = slices.Delete(c.cur, f.i, f.i+1) // that label is gone
 		c.changed = true
 	}
@@ -198,6 +202,7 @@ func (f *follower) insert(l *label, name, value []byte) bool {
 		f.differed = f.i
 	}
 	c.place(l, name)
+	c.summed = c.summed && (l.loose || l.hit)
 	c.cur = slices.Insert(c.cur, f.i, *l)
 	f.i++
 	f.p += int(l.size)

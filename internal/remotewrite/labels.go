@@ -15,6 +15,7 @@ type label struct {
 	rank            uint8 // how many of the policy's enforced names sort before this name
 	hit             bool  // the name is enforced name number rank
 	metric          bool  // the name is __name__
+	loose           bool  // the name does not decide where the series goes
 	// The name, the value, or both are escaped: they lie in Confiner.side, and name and value count from its beginning.
 	sideName, sideValue bool
 }
@@ -47,7 +48,7 @@ func (c *Confiner) labels(at, end int) (int, error) {
 			return after, nil
 		}
 	}
-	c.known, c.followed = false, false
+	c.known, c.followed, c.summed = false, false, false
 	c.cur, c.base = c.cur[:0], at
 	for at < end && c.src[at] == tagLabel {
 		f, after, err := next(c.src, at, end)
@@ -185,6 +186,7 @@ func (c *Confiner) labelProblem(l *label) (Reason, bool) {
 
 // place finds where name stands among the enforced names.
 func (c *Confiner) place(l *label, name []byte) {
+	l.loose = loose(name)
 	for _, enforced := range c.p.nameBytes {
 		cmp := bytes.Compare(enforced, name)
 		if l.hit = cmp == 0; cmp >= 0 {

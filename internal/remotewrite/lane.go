@@ -37,6 +37,9 @@ func (c *Confiner) lane(at, end, k int) bool {
 	if min(size, last.size) < 1<<7 || max(size, last.size) >= 1<<14 || dist+size+headLen > maxDist || pos+headLen+size > c.limit || !c.room(size/8+128) {
 		return false
 	}
+	if c.division != nil && !c.stays(l, s[v:q]) {
+		return false
+	}
 	if c.literal > 0 {
 		c.endLiteral()
 	}
@@ -81,7 +84,6 @@ func (c *Confiner) took(k, n, whole int) {
 	c.base, c.differed = c.last.base, k
 	c.length += whole
 	c.credit = min(c.credit+1, maxCredit)
-	c.res.Samples++
-	c.res.Tenants[c.last.tenant]++
-	c.res.Series++
+	c.add(c.last.tenant, 1)
+	c.addSeries()
 }

@@ -24,6 +24,7 @@ func (c *Confiner) single(at, end int) bool {
 		return false
 	}
 	ts := int64(x&0x7f | x>>1&(0x7f<<7) | x>>2&(0x7f<<14) | x>>3&(0x7f<<21) | x>>4&(0x7f<<28) | x>>5&(0x7f<<35))
+	c.ms = ts
 	return ts >= c.minT && ts <= c.maxT
 }
 
@@ -229,9 +230,7 @@ func (p *point) samples(src []byte) int {
 func (c *Confiner) emit(tenant int) error {
 	t := &c.p.tenants[tenant]
 	if pt := &c.points[0]; len(c.points) == 1 && c.p.single && c.whole && c.hits == 0 && pt.copied && int(pt.start) == c.labelsEnd {
-		n := pt.samples(c.src)
-		c.res.Samples += n
-		c.res.Tenants[tenant] += n
+		c.add(tenant, pt.samples(c.src))
 		return c.usual(tenant, int(pt.start), int(pt.end))
 	}
 	size := c.labelsSize(t)
@@ -243,8 +242,28 @@ func (c *Confiner) emit(tenant int) error {
 	for i := range c.points {
 		c.emitPoint(&c.points[i], tenant)
 	}
-	c.res.Series++
+	c.addSeries()
 	return nil
+}
+
+// add books n float samples as kept.
+func (c *Confiner) add(tenant, n int) {
+	c.res.Samples += n
+	c.res.Tenants[tenant] += n
+	c.output.kept.samples += n
+}
+
+// addHistogram books a histogram sample as kept.
+func (c *Confiner) addHistogram(tenant int) {
+	c.res.Histograms++
+	c.res.Tenants[tenant]++
+	c.output.kept.samples++
+}
+
+// addSeries books a series as kept.
+func (c *Confiner) addSeries() {
+	c.res.Series++
+	c.output.kept.series++
 }
 
 func (c *Confiner) labelsSize(t *tenantFields) int {
@@ -371,8 +390,7 @@ func (c *Confiner) emitPoint(pt *point, tenant int) {
 			value, ts := c.point(pt)
 			c.dst = appendSample(c.dst, value, ts)
 		}
-		c.res.Samples += n
-		c.res.Tenants[tenant] += n
+		c.add(tenant, n)
 	case tagExemplar:
 		c.res.Exemplars++
 		if c.v2 {
@@ -382,8 +400,7 @@ func (c *Confiner) emitPoint(pt *point, tenant int) {
 		c.emitKnown(pt)
 	default:
 		c.emitKnown(pt)
-		c.res.Histograms++
-		c.res.Tenants[tenant]++
+		c.addHistogram(tenant)
 	}
 }
 

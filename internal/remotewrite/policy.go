@@ -108,6 +108,7 @@ type tenantFields struct {
 	fields [][]byte
 	values []uint32 // the symbols of the values; of no meaning where the field is nil
 	size   int
+	hash   uint64 // of the tenant's name
 }
 
 // NewPolicy is the policy that sets label to the one tenant of tenants. In mode Allow there may be several: then each series
@@ -137,7 +138,7 @@ func NewPolicy(label string, mode Mode, rules Rules, tenants []TenantLabels) (*P
 	p.single = len(p.names) == 1
 	p.symbols = slices.Clone(p.nameBytes)
 	for i, t := range tenants {
-		f := tenantFields{fields: make([][]byte, len(p.names)), values: make([]uint32, len(p.names))}
+		f := tenantFields{fields: make([][]byte, len(p.names)), values: make([]uint32, len(p.names)), hash: textHash(hashSeed, []byte(t.Tenant))}
 		own := false
 		for _, l := range t.Labels {
 			e := appendLabel(nil, l.Name, l.Value)

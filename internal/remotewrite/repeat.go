@@ -64,7 +64,7 @@ func (c *Confiner) usual(tenant, at, end int) error {
 		c.dst = append(c.dst, c.src[split:end]...)
 	}
 	c.last = now
-	c.res.Series++
+	c.addSeries()
 	if len(c.dst) >= blockSize {
 		return c.flush(false)
 	}

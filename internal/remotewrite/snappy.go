@@ -50,6 +50,9 @@ type output struct {
 	limit  int
 	plain  bool
 	elements
+	last   emitted                       // the last series that came out in the common shape
+	credit int                           // of series that repeated what was before
+	kept   struct{ series, samples int } // histogram samples, too
 }
 
 // begin makes ready to write a block into dst.
@@ -59,6 +62,7 @@ func (w *output) begin(dst []byte, o Order) error {
 	}
 	w.dst, w.length, w.limit, w.plain = w.dst[:0], 0, o.Limit, o.Plain
 	w.elements = elements{out: dst[:cap(dst)], n: headerRoom}
+	w.last.known, w.credit, w.kept.series, w.kept.samples = false, enoughCredit, 0, 0
 	if w.piece == nil {
 		w.piece = make([]byte, snappy.MaxEncodedLen(blockSize))
 		w.dst = make([]byte, 0, blockSize+blockSize/4)

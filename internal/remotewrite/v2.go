@@ -28,6 +28,7 @@ const (
 	factMetric             // it is __name__
 	factValue              // it may be a label's value
 	factNamed              // it may be the value of __name__
+	factLoose              // it is a name that does not decide where a series goes
 )
 
 // maxSymbols bounds the table's own memory, 20 bytes an entry; a batch of 10,000 series has some thousands.
@@ -116,7 +117,7 @@ func (c *Confiner) request2() error {
 func (c *Confiner) series2(at, end int) error {
 	c.points, c.refs, c.side = c.points[:0], c.refs[:0], c.side[:0]
 	c.cur, c.base, c.table2.meta = c.cur[:0], 0, metadata2{}
-	c.whole, c.ordered, c.followed, c.isBad, c.known = false, true, false, false, false
+	c.whole, c.ordered, c.followed, c.isBad, c.known, c.summed = false, true, false, false, false, false
 	for p := at; p < end; {
 		if _, after, ok := short(c.src, p, end); ok && c.src[p] == tagSample { // none of the labels
 			p = after
@@ -170,7 +171,7 @@ func (c *Confiner) resolve() {
 			c.learn(name, value, &c.cur[i/2])
 			continue
 		}
-		l.rank, l.hit, l.metric = name.rank, name.facts&factHit != 0, name.facts&factMetric != 0
+		l.rank, l.hit, l.metric, l.loose = name.rank, name.facts&factHit != 0, name.facts&factMetric != 0, name.facts&factLoose != 0
 		c.cur = append(c.cur, l)
 		if i > 0 && name.before != c.refs[i-2]+1 {
 			if bytes.Compare(c.nameOf(&c.cur[i/2-1]), c.nameOf(&l)) >= 0 {
@@ -192,6 +193,9 @@ func (c *Confiner) learn(name, value *symbol, l *label) {
 	name.rank = l.rank
 	if l.hit {
 		name.facts |= factHit
+	}
+	if l.loose {
+		name.facts |= factLoose
 	}
 	value.facts |= factValue
 	if l.metric {
