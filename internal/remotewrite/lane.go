@@ -43,27 +43,25 @@ func (c *Confiner) lane(at, end, k int) bool {
 	if c.literal > 0 {
 		c.endLiteral()
 	}
-	w := &c.elements
 	split := last.split
 	if split <= ahead {
 		ahead += t
 	} else {
-		tail += t
-		split += grown
+		tail, split = tail+t, split+grown
 	}
 	c.head(size, dist)
 	c.copyOrFresh(p, ahead+1, dist)
 	if grown == 0 {
 		c.copyOrFresh(p+1, 1+name+1+same, dist)
 	} else {
-		w.byte(s[p+1])
-		w.copied(name, dist)
-		w.byte(byte(n))
+		c.byte(s[p+1])
+		c.copied(name, dist)
+		c.byte(byte(n))
 		c.copyOrFresh(v, same, dist)
 	}
 	c.freshen(v+same, n-same)
 	now := emitted{known: true, tenant: last.tenant, base: at, sample: e, end: end, split: split, size: size, pos: pos, labels: pos + headLen}
-	w.copied(tail, dist+grown)
+	c.copied(tail, dist+grown)
 	c.repeatSamples(&now)
 	*last = now
 	c.took(k, n, size+headLen)
