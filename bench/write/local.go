@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"runtime"
 	"runtime/pprof"
@@ -46,6 +47,7 @@ type local struct {
 	minT, maxT int64
 
 	decoded, confined, block, room []byte
+	parts                          [][]byte
 	encodedWhole, encoded          int // the size of the confined batch's block: searched as a whole, and by internal/remotewrite
 }
 
@@ -72,6 +74,7 @@ func newLocal(b *batch) (*local, error) {
 // The names of the rows.
 const (
 	floorName  = "floor: snappy decode + snappy encode"
+	wireName   = "internal/remotewrite, rules of kind m3"
 	prompbName = "prompb: decode, unmarshal, set tenant, check, sort, marshal, encode"
 )
 
@@ -80,7 +83,9 @@ func (l *local) rows() []row {
 		{name: floorName, once: loop(l.floor)},
 		{name: prompbName, once: loop(l.structs)},
 		{name: "internal/remotewrite, rules of kind prometheus", once: loop(func() error { return l.wire(l.batch.body, l.order(l.prometheus)) })},
-		{name: "internal/remotewrite, rules of kind m3", once: loop(func() error { return l.wire(l.batch.body, l.order(l.m3)) })},
+		{name: wireName, once: loop(func() error { return l.wire(l.batch.body, l.order(l.m3)) })},
+		{name: "the same, divided among 2 members", once: loop(func() error { return l.divided(2) })},
+		{name: "the same, divided among 8 members", once: loop(func() error { return l.divided(8) })},
 		{name: "internal/remotewrite, 2.0 in and 1.0 out", once: loop(func() error { return l.wire(l.batch.second, l.translated()) })},
 		{name: "internal/remotewrite, 2.0 in and 2.0 out", once: loop(func() error {
 			o := l.translated()
@@ -161,6 +166,33 @@ func (l *local) wire(body []byte, o remotewrite.Order) error {
 	}
 	l.block = block
 	return nil
+}
+
+// divided is wire with the rules of kind m3, divided among n members by rendezvous.
+func (l *local) divided(n int) error {
+	size, err := remotewrite.DecodedLen(l.batch.body)
+	if err != nil {
+		return err
+	}
+	if l.decoded, err = remotewrite.Decode(grown(l.decoded, size), l.batch.body); err != nil {
+		return err
+	}
+	for len(l.parts) < n {
+		l.parts = append(l.parts, make([]byte, 0, 2*len(l.batch.body)))
+	}
+	_, res, err := l.confiner.ConfineParts(l.parts[:n], l.decoded, l.order(l.m3), remotewrite.Split{Parts: n, Part: func(series uint64, _ int64) int {
+		part, most := 0, uint64(0)
+		for i := range n {
+			if high, low := bits.Mul64(series^uint64(i+1)*0x9e3779b97f4a7c15, 0xd6e8feb86659fd93); high^low > most {
+				part, most = i, high^low
+			}
+		}
+		return part
+	}})
+	if err == nil && res.Samples != samples {
+		err = fmt.Errorf("%d samples kept of %d", res.Samples, samples)
+	}
+	return err
 }
 
 // structs is the same job done on prompb's structs, labels and window checked. Its byte buffers are kept, its structs are fresh

@@ -82,6 +82,7 @@ func targets(rows []row, curve []axis, l *latency) string {
 	ratio := median(ratios(whole, floor))
 	aims := []aim{
 		{"whole gateway, TLS off, over the floor", ratio, 1.6, false},
+		{"prompb over internal/remotewrite, which does the same job", median(ratios(find(rows, prompbName), find(rows, wireName))), 15, true},
 		{"prompb over the whole gateway, TLS off", median(ratios(find(rows, prompbName), whole)), 15, true},
 	}
 	if r := find(rows, nginxName); r != nil {
