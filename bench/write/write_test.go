@@ -158,6 +158,7 @@ func TestReport(t *testing.T) {
 	rows := []row{
 		{name: floorName, cost: []float64{.001, .002, .001}},
 		{name: prompbName, cost: []float64{.020, .040, .030}},
+		{name: wireName, cost: []float64{.001, .002, .0015}},
 		{name: wholeName + ", 2 connections", cost: []float64{.002, .004, .002}},
 		{name: wholeName + ", 4 connections", cost: []float64{.003, .006, .002}},
 		{name: tlsName, cost: []float64{.009, .009, .009}},
@@ -168,7 +169,7 @@ func TestReport(t *testing.T) {
 	l := &latency{saturation: 100, direct: [][]float64{{.001, .001}, {.001, .002}}, through: [][]float64{{.002, .006}, {.007, .006}}}
 	out := targets(rows, []axis{even, steep}, l)
 	for _, want := range []string{
-		"MISSED  whole gateway, TLS off, over the floor .* 3.00, at most 1.6\n", "MISSED  prompb over the whole gateway, TLS off .* 6.67, at least 15\n",
+		"MISSED  whole gateway, TLS off, over the floor .* 3.00, at most 1.6\n", "met     prompb over internal/remotewrite.* 20.00, at least 15\n", "MISSED  prompb over the whole gateway, TLS off .* 6.67, at least 15\n",
 		"met     nginx .* 20.00, at least 5\n", "MISSED  p99 .* 5.00, at most 3\n", "met     CPU per sample over senders.* 0.00, at most 10\n",
 		"MISSED  CPU per sample over samples.* 200.00, at most 10\n", "\nfloor_ratio=3.00\n$",
 	} {
