@@ -168,7 +168,7 @@ func TestPlanRefuses(t *testing.T) {
 		"assumption":        {[]string{"--assume", "bytes_per_points=2"}, `--assume: there is no "bytes_per_points" to set`},
 		"share over 1":      {[]string{"--assume", "disk_fill=70"}, "assumption disk_fill is 70; it is a share, at most 1"},
 		"nothing to assume": {[]string{"--assume", "label_bytes"}, `"label_bytes" changes nothing; write KEY=VALUE`},
-		"what if":           {[]string{"--what-if", "nodes=1"}, "--what-if nodes=1: 1 nodes cannot hold 3 replicas"},
+		"what if":           {[]string{"--what-if", "nodes=1"}, "--what-if nodes=1: 1 node cannot hold 3 replicas"},
 		"what if nothing":   {[]string{"--what-if", "drop=agg"}, `there is no namespace "agg" to drop; there are default, agg_10s_30d, agg_1m_1y`},
 		"what if raw":       {[]string{"--what-if", "drop=default"}, "there are 0 raw namespaces"},
 		"both to stdout":    {[]string{"--json", "--html", "-"}, "give --html a file"},

@@ -183,7 +183,7 @@ func TestPageAgrees(t *testing.T) {
 	js := newPage(t)
 	r := rand.New(rand.NewPCG(8, 26))
 	inputs := []Input{Defaults(), guide(), production()}
-	for range 2000 {
+	for range 700 {
 		inputs = append(inputs, random(r))
 	}
 	seen := map[string]int{}
@@ -234,7 +234,7 @@ func TestFormatsAgree(t *testing.T) {
 	js := newPage(t)
 	values := []float64{0, 0.5, 1, 1.5, 2.5, 9.994, 9.995, 9.996, 99.94, 99.95, 99.96, 999.4, 999.5, 1000, 1023, 1024, 999.5 * kib, 999.4 * kib, gib, 1.005, 2.675, 35280, 5040, 1e9, 1e15, 1e18, 1e21}
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 3000 {
+	for range 700 {
 		values = append(values, math.Exp(r.Float64()*45-5))
 	}
 	for name, f := range map[string]func(float64) string{
@@ -273,7 +273,7 @@ func TestFormats(t *testing.T) {
 // TestEveryFindingHasItsArgs: no text keeps a place for a value that was not given, whatever the names are.
 func TestEveryFindingHasItsArgs(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 500 {
+	for range 300 {
 		in := random(r)
 		for i := range in.Namespaces {
 			in.Namespaces[i].Name = fmt.Sprintf("n%d", i)

@@ -58,9 +58,9 @@ func Texts() map[string]FindingText {
 		"block_days":         {Advice, "{namespace}: a block stays open, in memory, for {block}. Keep it to a day or two, even where that makes few points."},
 		"buffer_past":        {Advice, "{namespace}: a bufferPast of {buffer} keeps a full block of {block} in memory that much longer: up to {share} more points."},
 		"mapped":             {Advice, "Bloom filters and summaries are {mapped} of mapped files a node, more than the {free} that its memory leaves to them: reads of old blocks will wait for the disk. Longer blocks or more memory help."},
-		"shards_few":         {Advice, "{shards} shards on {nodes} nodes are few: M3 suggests {suggested}. Their number can never change, and a node has no less than one."},
-		"shards_many":        {Note, "{shards} shards on {nodes} nodes are many: M3 suggests {suggested}. Each costs files in every block of every namespace."},
-		"replicas":           {Advice, "{replicas} replicas: while a node is down or restarts, writes or reads of its shards fail. 3 is usual."},
+		"shards_few":         {Advice, "Shards: {shards}. That is few; for a cluster of this many nodes, {nodes}, M3 suggests {suggested}. Their number can never change."},
+		"shards_many":        {Note, "Shards: {shards}. That is much; for a cluster of this many nodes, {nodes}, M3 suggests {suggested}. Each costs files in every block of every namespace."},
+		"replicas":           {Advice, "A replication factor of {replicas}: while a node is down or restarts, writes or reads of its shards fail. 3 is usual."},
 		"coordinators":       {Advice, "One coordinator: while it restarts nothing is taken, and the aggregates of its open windows are lost."},
 	}
 }

@@ -103,7 +103,7 @@ func (in Input) Validate() error {
 	between("memory of a node (bytes)", in.NodeMemoryBytes, 0, math.MaxInt64)
 	between("memory of a coordinator (bytes)", in.CoordinatorMemoryBytes, 0, math.MaxInt64)
 	if in.Nodes < in.Replicas {
-		fail("%d nodes cannot hold %d replicas of a shard; each replica needs a node of its own", in.Nodes, in.Replicas)
+		fail("%s cannot hold %d replicas of a shard; each replica needs a node of its own", plural(float64(in.Nodes), "node", "nodes"), in.Replicas)
 	}
 	raw, names := 0, map[string]bool{}
 	for _, n := range in.Namespaces {

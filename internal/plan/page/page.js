@@ -9,6 +9,7 @@
   const minute = 60, hour = 60 * minute, day = 24 * hour, gib = 2 ** 30;
   const $ = (id) => document.getElementById(id);
   const colour = (i) => `var(--c${i % 6})`;
+  const many = (n, one, more) => n === 1 ? "1 " + one : plan.count(n) + " " + more;
   const times = (...list) => list.map((v) => [v, v === 0 ? "none" : plan.duration(v)]);
 
   // Elements.
@@ -142,7 +143,7 @@
   // What cannot be, as Validate says it.
   function faults(x) {
     const out = [];
-    if (x.nodes < x.replicas) out.push(`${x.nodes} nodes cannot hold ${x.replicas} replicas of a shard; each replica needs a node of its own.`);
+    if (x.nodes < x.replicas) out.push(`${many(x.nodes, "node", "nodes")} cannot hold ${x.replicas} replicas of a shard; each replica needs a node of its own.`);
     for (const n of x.namespaces) {
       if (n.retention_seconds < n.block_seconds) out.push(`${n.name}: the retention must be a block or more.`);
       if (n.buffer_past_seconds >= n.block_seconds) out.push(`${n.name}: bufferPast must be less than a block.`);
@@ -173,7 +174,7 @@
     $("findings").replaceChildren(...now.findings.map((f) => element("li", {}, element("span", {class: "badge " + f.level}, f.level), element("span", {}, plan.text(f, data.texts)))));
   }
   function summary() {
-    const x = input, many = (n, one, more) => n === 1 ? "1 " + one : plan.count(n) + " " + more;
+    const x = input;
     $("summary").textContent = `${plan.count(x.series)} series, a sample every ${plan.duration(x.scrape_seconds)}, on ${many(x.nodes, "node", "nodes")} with ` +
       `${many(x.replicas, "replica", "replicas")} and ${many(x.shards, "shard", "shards")} (${plan.count(now.shards_per_node)} on the fullest node), through ${many(x.coordinators, "coordinator", "coordinators")}.`;
   }

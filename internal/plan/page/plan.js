@@ -1,5 +1,5 @@
 // The arithmetic of the package plan once more, for a page that computes again when a slider moves. Whatever is changed here is
-// changed in plan.go, findings.go and format.go too: the tests compare the two on thousands of inputs.
+// changed in plan.go, findings.go and format.go too: the tests compare the two on many inputs.
 "use strict";
 const plan = (() => {
   const minute = 60, hour = 60 * minute, day = 24 * hour;
