@@ -1,4 +1,4 @@
-// Package limits decides what a tenant may send at a given moment: a window of two timestamps, sizes, and a budget of bytes in flight.
+// Package limits decides what a tenant may send and ask at a given moment: a window of two timestamps, sizes, a budget of bytes in flight, and bounds on reads.
 package limits
 
 // Config is the `limits:` section.
@@ -11,4 +11,6 @@ type Config struct {
 	DecodedBytes int64 `yaml:"decoded_bytes" unit:"bytes"`
 	// InflightBytes bounds the memory of all requests being worked on. Default 512MiB.
 	InflightBytes int64 `yaml:"inflight_bytes" unit:"bytes"`
+	// Reads bounds what each tenant may ask.
+	Reads ReadConfig `yaml:"reads"`
 }

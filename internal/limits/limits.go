@@ -13,12 +13,14 @@ func Defaults() Config {
 		RequestBytes:  16 << 20,
 		DecodedBytes:  64 << 20,
 		InflightBytes: 512 << 20,
+		Reads:         readDefaults(),
 	}
 }
 
 // Check calls bad for every field that cannot work, with the remedy.
 func (c *Config) Check(bad func(field, problem string)) {
 	c.Window.check(bad)
+	c.Reads.check(bad)
 	for field, n := range map[string]int64{"request_bytes": c.RequestBytes, "decoded_bytes": c.DecodedBytes, "inflight_bytes": c.InflightBytes} {
 		if n < 1<<10 || n > 1<<40 {
 			bad(field, fmt.Sprintf("%d bytes cannot work; use a size from 1KiB to 1TiB", n))

@@ -55,6 +55,13 @@ func TestCheck(t *testing.T) {
 		"request_bytes":             func(c *Config) { c.RequestBytes = 0 },
 		"inflight_bytes":            func(c *Config) { c.InflightBytes = 1 << 20 },
 		"decoded_bytes":             func(c *Config) { c.DecodedBytes, c.InflightBytes = 2<<30, 1<<40 },
+		"reads.range":               func(c *Config) { c.Reads.Range = -time.Second },
+		"reads.lookback":            func(c *Config) { c.Reads.Lookback = 1 << 62 },
+		"reads.points":              func(c *Config) { c.Reads.Points = -1 },
+		"reads.subquery_points":     func(c *Config) { c.Reads.SubqueryPoints = -1 },
+		"reads.concurrent":          func(c *Config) { c.Reads.Concurrent = -1 },
+		"reads.timeout":             func(c *Config) { c.Reads.Timeout = 0 },
+		"reads.answer_bytes":        func(c *Config) { c.Reads.AnswerBytes = 1000 },
 	} {
 		c := Defaults()
 		c.Check(func(f, p string) { t.Errorf("defaults: %s: %s", f, p) })

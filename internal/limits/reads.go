@@ -1,0 +1,169 @@
+package limits
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// ReadConfig is `limits.reads`: what each tenant may ask of the store. 0 is no limit.
+type ReadConfig struct {
+	// Range is the longest time that one read may span, from its start to its end or by the [ranges] of its expression. Default 0.
+	Range time.Duration `yaml:"range"`
+	// Lookback is how old the oldest sample may be that a read touches. Default 0.
+	Lookback time.Duration `yaml:"lookback"`
+	// Points is the most points of one series in an answer: its range over its step. Default 11000, which is Prometheus' own.
+	Points int64 `yaml:"points"`
+	// SubqueryPoints is the most points of one series that a subquery computes on the way. Default 100000.
+	SubqueryPoints int64 `yaml:"subquery_points"`
+	// Concurrent is the most reads of a tenant under way. Default 100.
+	Concurrent int `yaml:"concurrent"`
+	// Timeout is how long the store may think about one read, and be silent in the middle of an answer. Default 2m.
+	Timeout time.Duration `yaml:"timeout"`
+	// AnswerBytes is the longest answer, as it comes from the store. Default 256MiB.
+	AnswerBytes int64 `yaml:"answer_bytes" unit:"bytes"`
+}
+
+func readDefaults() ReadConfig {
+	return ReadConfig{
+		Points: 11_000, SubqueryPoints: 100_000, Concurrent: 100, Timeout: 2 * time.Minute, AnswerBytes: 256 << 20,
+	}
+}
+
+func (c *ReadConfig) check(bad func(field, problem string)) {
+	const century = 100 * 365 * 24 * time.Hour
+	for field, d := range map[string]time.Duration{"range": c.Range, "lookback": c.Lookback} {
+		if d < 0 || d > century {
+			bad("reads."+field, fmt.Sprintf("%v cannot be a limit; use a duration such as 9600h, or 0s for none", d))
+		}
+	}
+	for field, n := range map[string]int64{"points": c.Points, "subquery_points": c.SubqueryPoints, "concurrent": int64(c.Concurrent)} {
+		if n < 0 {
+			bad("reads."+field, fmt.Sprintf("%d cannot be a limit; use a number above 0, or 0 for none", n))
+		}
+	}
+	if c.Timeout < time.Second || c.Timeout > 10*time.Minute {
+		bad("reads.timeout", fmt.Sprintf("%v cannot work; use 1s to 10m, the most that a store takes", c.Timeout))
+	}
+	if c.AnswerBytes != 0 && c.AnswerBytes < 64<<10 {
+		bad("reads.answer_bytes", fmt.Sprintf("%d bytes are too few for an answer; use 64KiB or more, or 0 for no limit", c.AnswerBytes))
+	}
+}
+
+// Read is what a read asks for. Times and durations are in milliseconds, times since 1970.
+type Read struct {
+	Start, End int64 // equal: one moment
+	Step       int64 // of the points between them; 0: there are none
+	Oldest     int64 // the oldest moment that it touches
+	Longest    int64 // the most time that a selector of its expression reads for one point: its [range], and those around it
+	Subquery   int64 // the most points of a series that one of its subqueries computes
+}
+
+// Excess is a read that is over a limit. Its text is for the client.
+type Excess struct {
+	// Busy: the limit is one of what is under way, so that the same read may be taken later.
+	Busy bool
+	text string
+}
+
+func (e *Excess) Error() string { return e.text }
+
+// over makes an Excess: what is asked, the key of the limit and its value, and what to do.
+func over(asked, key, limit, remedy string) *Excess {
+	return &Excess{text: fmt.Sprintf("%s; limits.reads.%s allows %s; %s", asked, key, limit, remedy)}
+}
+
+// Judge returns the limit that r is over at now, or nil.
+func (c *ReadConfig) Judge(r Read, now time.Time) *Excess {
+	span := max(r.End-r.Start, r.Longest)
+	if c.Range > 0 && span > c.Range.Milliseconds() {
+		return over("the query spans "+length(span), "range", c.Range.String(), "ask for a shorter time")
+	}
+	if age := now.UnixMilli() - r.Oldest; c.Lookback > 0 && age > c.Lookback.Milliseconds() {
+		return over("the query looks back "+length(age), "lookback", c.Lookback.String(), "ask for a later time")
+	}
+	if c.Points > 0 && r.Step > 0 && (r.End-r.Start)/r.Step > c.Points { // as Prometheus counts: the first point is free
+		return over(fmt.Sprintf("the query asks for %d points per series", (r.End-r.Start)/r.Step), "points", strconv.FormatInt(c.Points, 10),
+			"use a longer step or a shorter range")
+	}
+	if c.SubqueryPoints > 0 && r.Subquery > c.SubqueryPoints {
+		return over(fmt.Sprintf("a subquery computes %d points per series", r.Subquery), "subquery_points", strconv.FormatInt(c.SubqueryPoints, 10),
+			"use a longer step or a shorter range in it")
+	}
+	return nil
+}
+
+// Earliest is the start of a read until end that names none, in Unix ms; false: no limit says one.
+func (c *ReadConfig) Earliest(now time.Time, end int64) (int64, bool) {
+	var start int64
+	if c.Range > 0 {
+		start = end - c.Range.Milliseconds()
+	}
+	if c.Lookback > 0 && (c.Range == 0 || now.Add(-c.Lookback).UnixMilli() > start) {
+		start = now.Add(-c.Lookback).UnixMilli()
+	}
+	return start, c.Range > 0 || c.Lookback > 0
+}
+
+// TooSlow is the Excess of a read that the store has thought about for all of allowed, which is at most Timeout.
+func (c *ReadConfig) TooSlow(allowed time.Duration) *Excess {
+	return over(fmt.Sprintf("the query took more than %v", allowed), "timeout", c.Timeout.String(), "ask for fewer series or a shorter time")
+}
+
+// TooLong is the Excess of an answer of n bytes or more.
+func (c *ReadConfig) TooLong(n int64) *Excess {
+	return over(fmt.Sprintf("the answer has %d bytes or more", n), "answer_bytes", strconv.FormatInt(c.AnswerBytes, 10), "ask for fewer series or a shorter time")
+}
+
+// length writes milliseconds as a duration.
+func length(ms int64) string {
+	if ms > (1<<63-1)/int64(time.Millisecond) {
+		return "more than 292 years"
+	}
+	return (time.Duration(ms) * time.Millisecond).String()
+}
+
+// Slots counts the reads under way by tenant. The zero value is ready; it is safe for concurrent use.
+type Slots struct {
+	mu   sync.Mutex
+	used map[string]int // without zeros: as long as what is under way
+}
+
+// Enter counts a read in for each of the tenants, of which none may have c.Concurrent under way already; else for none, and
+// says which limit is reached. What has entered must Leave with the same tenants.
+func (s *Slots) Enter(c *ReadConfig, tenants ...string) *Excess {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slices.ContainsFunc(tenants, func(t string) bool { return c.Concurrent > 0 && s.used[t] >= c.Concurrent }) {
+		e := over(fmt.Sprintf("%d reads of this tenant are under way", c.Concurrent), "concurrent", strconv.Itoa(c.Concurrent), "try again when one has ended")
+		e.Busy = true
+		return e
+	}
+	if s.used == nil {
+		s.used = map[string]int{}
+	}
+	for _, t := range tenants {
+		s.used[t]++
+	}
+	return nil
+}
+
+// Leave counts a read out.
+func (s *Slots) Leave(tenants ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range tenants {
+		if s.used[t]--; s.used[t] <= 0 {
+			delete(s.used, t)
+		}
+	}
+}
+
+// Used is how many reads of tenant are under way.
+func (s *Slots) Used(tenant string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used[tenant]
+}
