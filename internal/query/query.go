@@ -50,43 +50,59 @@ func New(dialect Dialect, limits Limits) *Confiner {
 // numbers and durations are normalised. An unconfined scope gets the same checks and printing, without a matcher.
 // An *Error is the client's mistake.
 func (c *Confiner) PromQL(s Scope, expr string) (string, error) {
+	q, err := c.Query(s, expr)
+	return q.Text, err
+}
+
+// Query is a confined expression.
+type Query struct {
+	Text  string
+	Reach Reach
+}
+
+// Query is PromQL that also says how far the expression reaches.
+func (c *Confiner) Query(s Scope, expr string) (Query, error) {
 	scope, err := newConfinement(s)
 	if err != nil {
-		return "", err
+		return Query{}, err
 	}
-	if len(expr) > c.limits.MaxQueryBytes {
-		return "", refuse("query of %d bytes is longer than the limit of %d", len(expr), c.limits.MaxQueryBytes)
-	}
-	if err := c.bound(expr); err != nil {
-		return "", err
-	}
-	tree, err := c.parse(expr)
+	tree, err := c.read(expr)
 	if err != nil {
-		return "", c.parseError("query", err)
+		return Query{}, err
 	}
 	p := printer{c: c, scope: scope, buf: make([]byte, 0, 2*len(expr)+64)}
 	if err := p.expr(tree); err != nil {
-		return "", err
+		return Query{}, err
 	}
-	out := string(p.buf)
-	if err := c.verify(scope, out, p.selectors); err != nil {
-		return "", fmt.Errorf("verifying a confined query: %w", err)
+	q := Query{Text: string(p.buf)}
+	if err := c.verify(scope, q.Text, p.selectors); err != nil {
+		return Query{}, fmt.Errorf("verifying a confined query: %w", err)
 	}
-	return out, nil
+	q.Reach.add(tree, place{moves: true})
+	return q, nil
+}
+
+// read parses a client's expression within the limits.
+func (c *Confiner) read(expr string) (parser.Expr, error) {
+	if len(expr) > c.limits.MaxQueryBytes {
+		return nil, refuse("query of %d bytes is longer than the limit of %d", len(expr), c.limits.MaxQueryBytes)
+	}
+	if err := c.bound(expr); err != nil {
+		return nil, err
+	}
+	tree, err := c.parse(expr)
+	if err != nil {
+		return nil, c.parseError("query", err)
+	}
+	return tree, nil
 }
 
 // Format returns expr, which nothing is added to, in the parser's own layout, with line breaks. An *Error is the client's
 // mistake: it is held to the same limits as an expression that runs.
 func (c *Confiner) Format(expr string) (string, error) {
-	if len(expr) > c.limits.MaxQueryBytes {
-		return "", refuse("query of %d bytes is longer than the limit of %d", len(expr), c.limits.MaxQueryBytes)
-	}
-	if err := c.bound(expr); err != nil {
-		return "", err
-	}
-	tree, err := c.parse(expr)
+	tree, err := c.read(expr)
 	if err != nil {
-		return "", c.parseError("query", err)
+		return "", err
 	}
 	if c.dialect == PromQL231 {
 		parser.Inspect(tree, func(n parser.Node, _ []parser.Node) error {
