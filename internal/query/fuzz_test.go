@@ -163,7 +163,11 @@ func FuzzRemoteRead(f *testing.F) {
 				parts += len(q.Hints.Grouping)
 			}
 			parts += len(q.Matchers)
-			q.Matchers = append(q.Matchers, &prompb.LabelMatcher{Name: "tenant", Value: "a"})
+			own := &prompb.LabelMatcher{Name: "tenant", Value: "a"}
+			if !in231 {
+				own.Type = prompb.LabelMatcher_RE
+			}
+			q.Matchers = append(q.Matchers, own)
 		}
 		want, err := before.Marshal()
 		if err != nil {

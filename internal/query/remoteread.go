@@ -3,6 +3,7 @@ package query
 import (
 	"encoding/binary"
 	"fmt"
+	"regexp"
 	"unicode/utf8"
 
 	"github.com/golang/snappy"
@@ -16,36 +17,72 @@ type ResponseTypes struct {
 	StreamedChunks bool // a stream of ChunkedReadResponse frames
 }
 
+// RemoteRead is a confined remote-read request.
+type RemoteRead struct {
+	Body  []byte // snappy-compressed, a buffer of its own
+	Types ResponseTypes
+	// Queries are those of the client, in its order.
+	Queries []ReadQuery
+}
+
+// ReadQuery says what one query of a remote read asks for.
+type ReadQuery struct {
+	Selector   string // of the client, as PromQL
+	Start, End int64  // Unix ms
+}
+
 // RemoteRead confines a remote-read request: body is a snappy-compressed prometheus.ReadRequest of at most maxDecoded
 // bytes when decompressed, and stays the caller's. The message is built anew from the fields known here, each query
 // with the matcher of s, and returned compressed in a buffer of its own. Types says what the store was asked to answer
 // with: for PromQL231 SAMPLES only. An *Error is the client's mistake.
 func (c *Confiner) RemoteRead(s Scope, body []byte, maxDecoded int) (confined []byte, types ResponseTypes, err error) {
+	r, err := c.Read(s, body, maxDecoded)
+	return r.Body, r.Types, err
+}
+
+// Read is RemoteRead that also says what is asked for.
+func (c *Confiner) Read(s Scope, body []byte, maxDecoded int) (RemoteRead, error) {
 	scope, err := newConfinement(s)
 	if err != nil {
-		return nil, ResponseTypes{}, err
+		return RemoteRead{}, err
 	}
 	in, err := c.decodeRead(body, maxDecoded)
 	if err != nil {
-		return nil, ResponseTypes{}, err
+		return RemoteRead{}, err
 	}
+	var r RemoteRead
 	out := prompb.ReadRequest{Queries: make([]*prompb.Query, 0, len(in.Queries))}
-	if out.AcceptedResponseTypes, types, err = c.responseTypes(in.AcceptedResponseTypes); err != nil {
-		return nil, ResponseTypes{}, err
+	if out.AcceptedResponseTypes, r.Types, err = c.responseTypes(in.AcceptedResponseTypes); err != nil {
+		return RemoteRead{}, err
 	}
 	regexes := regexBudget{limits: &c.limits}
 	for _, q := range in.Queries {
 		confined, err := c.readQuery(scope, q, &regexes)
 		if err != nil {
-			return nil, ResponseTypes{}, err
+			return RemoteRead{}, err
 		}
 		out.Queries = append(out.Queries, confined)
+		r.Queries = append(r.Queries, ReadQuery{readSelector(q.Matchers), q.StartTimestampMs, q.EndTimestampMs})
 	}
 	msg, err := out.Marshal()
 	if err != nil {
-		return nil, ResponseTypes{}, fmt.Errorf("marshalling a confined read request: %w", err)
+		return RemoteRead{}, fmt.Errorf("marshalling a confined read request: %w", err)
 	}
-	return snappy.Encode(nil, msg), types, nil
+	r.Body = snappy.Encode(nil, msg)
+	return r, nil
+}
+
+// readSelector writes accepted matchers as PromQL.
+func readSelector(ms []*prompb.LabelMatcher) string {
+	b := []byte("{")
+	for i, m := range ms {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		typ := [...]labels.MatchType{labels.MatchEqual, labels.MatchNotEqual, labels.MatchRegexp, labels.MatchNotRegexp}[m.Type]
+		b = appendMatcher(b, m.Name, typ, m.Value)
+	}
+	return string(append(b, '}'))
 }
 
 // decodeRead checks every size before it allocates for it.
@@ -198,11 +235,7 @@ func (c *Confiner) readQuery(scope confinement, q *prompb.Query, regexes *regexB
 		out.Matchers = append(out.Matchers, &prompb.LabelMatcher{Type: m.Type, Name: m.Name, Value: m.Value})
 	}
 	if !scope.all {
-		typ := prompb.LabelMatcher_EQ
-		if scope.matcher.Regexp {
-			typ = prompb.LabelMatcher_RE
-		}
-		out.Matchers = append(out.Matchers, &prompb.LabelMatcher{Type: typ, Name: scope.matcher.Name, Value: scope.matcher.Value})
+		out.Matchers = append(out.Matchers, c.readMatcher(scope.matcher))
 	}
 	if h := q.Hints; h != nil {
 		out.Hints = &prompb.ReadHints{
@@ -211,6 +244,18 @@ func (c *Confiner) readQuery(scope confinement, q *prompb.Query, regexes *regexB
 		}
 	}
 	return out, nil
+}
+
+// readMatcher is m as every query of a remote read carries it. A store of kind prometheus takes an equality with one of its own
+// external labels for one with no label at all; a regular expression means the same and is taken as it stands.
+func (c *Confiner) readMatcher(m Matcher) *prompb.LabelMatcher {
+	out := &prompb.LabelMatcher{Type: prompb.LabelMatcher_EQ, Name: m.Name, Value: m.Value}
+	if m.Regexp {
+		out.Type = prompb.LabelMatcher_RE
+	} else if c.dialect == PromQL3 {
+		out.Type, out.Value = prompb.LabelMatcher_RE, regexp.QuoteMeta(m.Value)
+	}
+	return out
 }
 
 // checkReadMatcher refuses what a store would answer with an error of its own, or with something unforeseen.

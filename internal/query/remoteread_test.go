@@ -65,6 +65,8 @@ func TestRemoteRead(t *testing.T) {
 		types    ResponseTypes
 	}{
 		{PromQL231, alice, &prompb.LabelMatcher{Name: "tenant", Value: "a"}, []prompb.ReadRequest_ResponseType{samples}, ResponseTypes{Samples: true}},
+		{PromQL3, alice, &prompb.LabelMatcher{Type: prompb.LabelMatcher_RE, Name: "tenant", Value: "a"}, []prompb.ReadRequest_ResponseType{chunks, samples}, ResponseTypes{Samples: true, StreamedChunks: true}},
+		{PromQL3, Scope{Label: "tenant", Tenants: []string{"a.b|c"}}, &prompb.LabelMatcher{Type: prompb.LabelMatcher_RE, Name: "tenant", Value: `a\.b\|c`}, []prompb.ReadRequest_ResponseType{chunks, samples}, ResponseTypes{Samples: true, StreamedChunks: true}},
 		{PromQL3, two, &prompb.LabelMatcher{Type: prompb.LabelMatcher_RE, Name: "tenant", Value: `a\|b|b\.c`}, []prompb.ReadRequest_ResponseType{chunks, samples}, ResponseTypes{Samples: true, StreamedChunks: true}},
 		{PromQL3, operator, nil, []prompb.ReadRequest_ResponseType{chunks, samples}, ResponseTypes{Samples: true, StreamedChunks: true}},
 	} {
