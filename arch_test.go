@@ -24,7 +24,8 @@ var mayImport = map[string][]string{
 	"internal/app": {"internal/auth", "internal/buf", "internal/certs", "internal/config", "internal/gateway", "internal/limits",
 		"internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
 	"internal/config":      {"internal/auth", "internal/certs", "internal/limits", "internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
-	"internal/gateway":     {"internal/auth", "internal/tenant", "internal/limits", "internal/remotewrite", "internal/query", "internal/proxy", "internal/m3", "internal/buf"},
+	"internal/gateway":     {"internal/auth", "internal/tenant", "internal/limits", "internal/remotewrite", "internal/query", "internal/proxy", "internal/m3", "internal/buf",
+		"internal/metadata"},
 	"internal/auth":        nil, // a credential knows no tenant
 	"internal/tenant":      nil, // a tenant knows no HTTP and no limits
 	"internal/limits":      nil,
@@ -32,6 +33,7 @@ var mayImport = map[string][]string{
 	"internal/listen":      nil,
 	"internal/m3":          nil,
 	"internal/plan":        nil, // pure arithmetic: whoever knows a cluster hands it in
+	"internal/metadata":    nil,
 	"internal/buf":         nil,
 	"internal/devstore":    nil,
 	"internal/query":       {"internal/buf"},
@@ -54,6 +56,7 @@ var addresses = []struct {
 	{"github.com/golang/snappy", []string{"internal/remotewrite", "internal/query", "internal/gatewaytest", "bench/write"}, "decoded sizes are checked where the codec is"},
 	{"github.com/prometheus/prometheus", []string{"internal/query", "internal/devstore", "internal/gatewaytest", "cmd/gateway-dev", "bench/write"},
 		"the production binary links the parser and nothing that stores; the write path shares no code with its oracle"},
+	{"github.com/klauspost/compress", []string{"internal/gateway"}, "answers are compressed where the client is known"},
 	{"go.etcd.io", nil, "nothing needs it yet"},
 	{"github.com/go-chi/chi", []string{"internal/gateway"}, "one allow-list of routes"},
 	{"github.com/dop251/goja", nil, "only tests run the planner's page; see internal/plan"},

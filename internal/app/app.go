@@ -81,6 +81,7 @@ func New(loaded *Loaded, opts Options) (g *Gateway, err error) {
 	g.upstream = proxy.NewMetrics(reg)
 	g.handler = gateway.New(gateway.Config{
 		Verifier: g.verifier, Budget: g.budget, Buffers: new(buf.Pool), Log: g.log, Access: cfg.Log.Access, Now: time.Now,
+		Audit: newLog(config.Log{Format: cfg.Log.Format, Level: "info"}, opts.Log),
 	}, reg)
 	g.server = listen.New(cfg.Listen, g.log, reg)
 	if err := g.bind(cfg); err != nil {

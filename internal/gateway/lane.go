@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,7 @@ type State struct {
 	paths    m3.Paths
 	confiner *query.Confiner
 	lanes    map[string]*lane // by user
+	tenants  []string         // of all users, sorted
 	// only1 is learnt: with upstream.protocol: auto, the store has shown that it does not take remote write 2.0.
 	only1 *atomic.Bool
 }
@@ -59,6 +61,13 @@ type lane struct {
 	write    *remotewrite.Policy
 	counters []*tenantCounters // of the policy's tenants, in its order
 	affinity string
+	// reads are the limits of what the lane may ask, and slots the names that its reads are counted by.
+	reads *limits.ReadConfig
+	slots []string
+	// strip is left out of what the lane reads; without a name: nothing is.
+	strip query.Label
+	// operator: the user may read every tenant, so that each of its reads is audited.
+	operator bool
 	// narrow holds the lanes of single tenants, for users of several.
 	narrow map[string]*lane
 }
@@ -108,8 +117,14 @@ func (h *Handler) Build(parts Parts) (*State, error) {
 				}
 			}
 		}
+		if parts.Table.Strip(g) {
+			l.strip = query.Label{Name: parts.Table.LabelName(), Value: g.Tenants[0]}
+		}
 		s.lanes[g.User] = l
+		s.tenants = append(s.tenants, g.Tenants...)
 	}
+	slices.Sort(s.tenants)
+	s.tenants = slices.Compact(s.tenants)
 	return s, nil
 }
 
@@ -138,7 +153,10 @@ func (h *Handler) lane(s *State, g tenant.Grant) (*lane, error) {
 }
 
 func readLane(s *State, g tenant.Grant) *lane {
-	l := &lane{grant: g, scope: query.Scope{Label: s.Table.LabelName(), Tenants: g.Tenants, All: g.All}}
+	l := &lane{grant: g, scope: query.Scope{Label: s.Table.LabelName(), Tenants: g.Tenants, All: g.All}, reads: &s.Limits.Reads, slots: g.Tenants}
+	if g.All {
+		l.operator, l.slots = true, []string{tenant.Everyone}
+	}
 	if s.Store.Kind == m3.KindM3 && !g.All {
 		l.restrict[0], l.restrict[1] = m3.RestrictHeader(s.Table.LabelName(), g.Tenants)
 	}
@@ -161,8 +179,10 @@ func (s *State) laneOf(user string, named []string) (*lane, error) {
 	case l.narrow[named[0]] != nil:
 		return l.narrow[named[0]], nil
 	}
-	if g, ok := l.grant.Narrow(named[0]); ok && l.grant.All {
-		return readLane(s, g), nil
+	if g, ok := l.grant.Narrow(named[0]); ok && l.operator {
+		one := readLane(s, g)
+		one.operator, one.slots = true, l.slots
+		return one, nil
 	}
 	return nil, &refusal{status: 403, kind: "forbidden", text: "X-Tenant names a tenant that this user does not have"}
 }

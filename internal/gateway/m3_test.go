@@ -66,7 +66,7 @@ func TestRealM3(t *testing.T) {
 		if a := g.Get(user, "/api/v1/label/tenant/values"); a.Body != fmt.Sprintf(`{"status":"success","data":["%s-%s"]}`, run, map[string]string{"alice": "a", "bob": "b"}[user]) {
 			t.Errorf("%s: tenants %s", user, a.Body)
 		}
-		if a := g.Get(user, "/api/v1/labels?limit=2"); a.Body != `{"status":"success","data":["__name__","secret"]}` {
+		if a := g.Get(user, "/api/v1/labels?limit=2"); a.Body != `{"status":"success","data":["__name__","secret"],"warnings":["results truncated due to limit"]}` {
 			t.Errorf("%s: labels %+v", user, a)
 		}
 		if got := remoteRead(t, g, user, &prompb.ReadRequest{Queries: []*prompb.Query{{StartTimestampMs: now.UnixMilli() - 900_000, EndTimestampMs: now.UnixMilli() + 1000}}}); len(got) != 1 || got[0] != secret[0] {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"io"
 	"maps"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
@@ -91,19 +92,51 @@ func take(in, out url.Values, check func(string) bool, names ...string) error {
 	return nil
 }
 
-// isTime reports a Unix time in seconds or RFC 3339, as the Prometheus API takes them.
-func isTime(s string) bool {
-	if _, err := strconv.ParseFloat(s, 64); err == nil {
-		return true
+// The times that clients of the Prometheus API send for "from the beginning" and "without end".
+const (
+	minTime = "-292273086-05-16T16:47:06Z"
+	maxTime = "292277025-08-18T07:12:54.999999999Z"
+)
+
+// farthest is, in seconds, as far from 1970 as a time may lie: a count of nanoseconds reaches no farther.
+const farthest = 9_200_000_000
+
+// moment takes the parameter name, a Unix time in seconds or RFC 3339, as the Prometheus API takes them, to the millisecond.
+// Without it, or with one of the extremes that mean none, it is otherwise, and not named.
+func moment(in, out url.Values, name string, otherwise int64) (ms int64, named bool, err error) {
+	v := in.Get(name)
+	if v == "" || v == minTime || v == maxTime {
+		return otherwise, false, nil
 	}
-	_, err := time.Parse(time.RFC3339Nano, s)
-	return err == nil
+	if f, err := strconv.ParseFloat(v, 64); err == nil {
+		if f != f || f < -farthest || f > farthest {
+			return 0, false, badRequest("invalid parameter %q: %q is out of bounds", name, oneLine(v, 64))
+		}
+		ms = int64(math.Round(f * 1000))
+	} else {
+		t, err := time.Parse(time.RFC3339Nano, v)
+		if err != nil || len(v) > 64 {
+			return 0, false, badRequest("invalid parameter %q: cannot parse %q", name, oneLine(v, 64))
+		}
+		if s := t.Unix(); s < -farthest || s > farthest {
+			return 0, false, badRequest("invalid parameter %q: %q is out of bounds", name, oneLine(v, 64))
+		}
+		ms = t.UnixMilli()
+	}
+	out.Set(name, strconv.FormatFloat(float64(ms)/1000, 'f', -1, 64))
+	return ms, true, nil
 }
 
 // isDuration reports a number of seconds above 0, or a duration as 1h30m.
 func isDuration(s string) bool {
 	_, ok := duration(s)
 	return ok
+}
+
+// isStep is isDuration of a millisecond or more: stores count in these.
+func isStep(s string) bool {
+	d, ok := duration(s)
+	return ok && d >= time.Millisecond
 }
 
 // duration reads a Prometheus duration: seconds as a number, or units from large to small, as 1d12h or 500ms.
@@ -143,13 +176,16 @@ func duration(s string) (time.Duration, bool) {
 func (x *exchange) timeout(in, out url.Values) error {
 	v := in.Get("timeout")
 	if v == "" {
+		if x.lane.reads.Timeout < x.state.ReadTimeout { // else the store's own default is left alone
+			out.Set("timeout", m3.TimeoutParam(x.lane.reads.Timeout))
+		}
 		return nil
 	}
 	d, ok := duration(v)
 	if !ok {
 		return badRequest("invalid parameter \"timeout\": cannot parse %q", oneLine(v, 64))
 	}
-	out.Set("timeout", m3.TimeoutParam(min(d, x.state.ReadTimeout)))
+	out.Set("timeout", m3.TimeoutParam(min(d, x.state.ReadTimeout, x.lane.reads.Timeout)))
 	return nil
 }
 

@@ -1,43 +1,28 @@
 package gateway
 
 import (
-	"compress/gzip"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
 
-	"github.com/go-chi/chi/v5"
-
+	"m3gateway/internal/limits"
 	"m3gateway/internal/m3"
 	"m3gateway/internal/proxy"
 	"m3gateway/internal/query"
 )
 
-const (
-	// maxRead bounds a remote-read request, compressed and decoded: matchers, no data.
-	maxRead = 1 << 20
-	// maxMeta bounds an answer of series or labels that the gateway merges in memory.
-	maxMeta = 64 << 20
-	// metaRange is how far back series, labels and label values look on M3 when the client does not say: without a start, M3
-	// begins at 1970 and so answers from an aggregated namespace, where new series are missing for minutes.
-	metaRange = 24 * time.Hour
-)
+// maxRead bounds a remote-read request, compressed and decoded: matchers, no data.
+const maxRead = 1 << 20
 
-// reader refuses users without the right.
+// reader begins a read; it refuses users without the right.
 func (x *exchange) reader() error {
 	if !x.lane.grant.Read {
 		return &refusal{status: http.StatusForbidden, kind: "forbidden", text: "this user may not read"}
 	}
+	x.reading = true
 	return nil
 }
-
-// isStats reports the values of `stats` that Prometheus knows.
-func isStats(s string) bool { return s == "all" || s == "true" || s == "1" }
 
 func (h *Handler) query(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	return h.promQL(w, r, x, x.state.paths.Query, "time")
@@ -56,156 +41,103 @@ func (h *Handler) promQL(w http.ResponseWriter, r *http.Request, x *exchange, pa
 	if err != nil {
 		return err
 	}
-	expr := in.Get("query")
-	if expr == "" {
-		return badRequest("invalid parameter \"query\": it is missing")
-	}
-	out := url.Values{}
-	if expr, err = x.state.confiner.PromQL(x.lane.scope, expr); err != nil {
+	q, err := x.expression(in)
+	if err != nil {
 		return err
 	}
-	out.Set("query", expr)
-	if err := take(in, out, isTime, times...); err != nil {
-		return err
-	}
+	out := url.Values{"query": {q.Text}}
 	if path == x.state.paths.QueryRange {
-		for _, name := range append(times, "step") {
-			if in.Get(name) == "" {
-				return badRequest("invalid parameter %q: it is missing", name)
-			}
-		}
-		if err := take(in, out, isDuration, "step"); err != nil {
-			return err
-		}
+		err = x.steps(in, out, &q.Reach)
+	} else {
+		err = x.instant(in, out, &q.Reach)
 	}
-	if x.state.Store.Kind == m3.KindPrometheus {
-		if err := errors.Join(take(in, out, isDuration, "lookback_delta"), take(in, out, isStats, "stats")); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
+	}
+	if err := x.options(in, out); err != nil {
+		return err
 	}
 	if err := x.timeout(in, out); err != nil {
-		return err
-	}
-	if _, err := x.limit(in, out); err != nil {
-		return err
-	}
-	return h.stream(w, r, x, h.formRequest(x, path, out), "application/json")
-}
-
-func (h *Handler) series(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	return h.meta(w, r, x, x.state.paths.Series, "match[]")
-}
-
-func (h *Handler) labels(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	return h.meta(w, r, x, x.state.paths.Labels, "")
-}
-
-func (h *Handler) labelValues(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	name := chi.URLParam(r, "name")
-	if !query.ValidLabelName(dialect(x.state.Store.Kind), name) {
-		return badRequest("invalid label name %q", oneLine(name, 60))
-	}
-	return h.meta(w, r, x, x.state.paths.LabelValues(name), "")
-}
-
-// meta confines the selectors of series, labels and label values; required names the parameter that must be there.
-func (h *Handler) meta(w http.ResponseWriter, r *http.Request, x *exchange, path, required string) error {
-	if err := x.reader(); err != nil {
-		return err
-	}
-	in, err := h.params(r, x, "match[]", "start", "end", "limit")
-	if err != nil {
-		return err
-	}
-	if required != "" && len(in[required]) == 0 {
-		return badRequest("no %s parameter provided", required)
-	}
-	selectors, err := x.state.confiner.Selectors(x.lane.scope, in["match[]"])
-	if err != nil {
-		return err
-	}
-	out := url.Values{}
-	if err := take(in, out, isTime, "start", "end"); err != nil {
 		return err
 	}
 	limit, err := x.limit(in, out)
 	if err != nil {
 		return err
 	}
-	if x.state.Store.Kind == m3.KindM3 {
-		if out.Get("start") == "" {
-			out.Set("start", x.now.Add(-metaRange).UTC().Format(time.RFC3339))
+	if x.state.Store.Kind == m3.KindPrometheus {
+		limit = 0 // the store's own business
+	}
+	return h.pass(w, r, x, h.formRequest(x, path, out), h.jsonPassing(x, query.Vectors, limit))
+}
+
+// expression confines the parameter query.
+func (x *exchange) expression(in url.Values) (query.Query, error) {
+	expr := in.Get("query")
+	if expr == "" {
+		return query.Query{}, badRequest("invalid parameter \"query\": it is missing")
+	}
+	x.asked = append(x.asked, expr)
+	return x.state.confiner.Query(x.lane.scope, expr)
+}
+
+// instant takes the parameter of a query for one moment.
+func (x *exchange) instant(in, out url.Values, reach *query.Reach) error {
+	at, _, err := moment(in, out, "time", x.now.UnixMilli())
+	if err != nil {
+		return err
+	}
+	return x.judge(limits.Read{
+		Start: at, End: at, Oldest: reach.OldestOf(at), Longest: reach.Longest, Subquery: reach.SubqueryPoints(0),
+	})
+}
+
+// steps takes the parameters of a query over a range.
+func (x *exchange) steps(in, out url.Values, reach *query.Reach) error {
+	for _, name := range []string{"start", "end", "step"} {
+		if in.Get(name) == "" {
+			return badRequest("invalid parameter %q: it is missing", name)
 		}
-		return h.merged(w, r, x, path, out, selectors, limit)
 	}
-	out["match[]"] = selectors
-	return h.stream(w, r, x, h.metaRequest(x, path, out), "application/json")
+	start, _, err := moment(in, out, "start", 0)
+	if err != nil {
+		return err
+	}
+	end, _, err := moment(in, out, "end", 0)
+	if err != nil {
+		return err
+	}
+	if end < start {
+		return badRequest("invalid parameter \"end\": end timestamp must not be before start time")
+	}
+	if err := take(in, out, isStep, "step"); err != nil {
+		return err
+	}
+	step, _ := duration(out.Get("step"))
+	return x.judge(limits.Read{
+		Start: start, End: end, Step: step.Milliseconds(), Oldest: reach.OldestOf(start), Longest: reach.Longest, Subquery: reach.SubqueryPoints(end - start),
+	})
 }
 
-// metaRequest asks by POST where the store takes it, and by GET for label values.
-func (h *Handler) metaRequest(x *exchange, path string, out url.Values) *proxy.Request {
-	if path == x.state.paths.Series || path == x.state.paths.Labels {
-		return h.formRequest(x, path, out)
+// options takes the parameters that only some stores know.
+func (x *exchange) options(in, out url.Values) error {
+	if x.state.Store.Kind == m3.KindPrometheus {
+		return errors.Join(take(in, out, isDuration, "lookback_delta"), take(in, out, isStats, "stats"))
 	}
-	return &proxy.Request{Method: http.MethodGet, Path: path, RawQuery: encode(out), Header: x.readHeader()}
+	if in.Get("lookback_delta") != "" {
+		return badRequest("invalid parameter \"lookback_delta\": it is not supported by this store")
+	}
+	return take(in, url.Values{}, isStats, "stats") // an answer without statistics is whole, too
 }
 
-// merged asks M3 once for each selector, since it takes one at a time on labels and values and repeats series on several,
-// and answers what all of them found, once each, sorted and cut to limit.
-func (h *Handler) merged(w http.ResponseWriter, r *http.Request, x *exchange, path string, out url.Values, selectors []string, limit int) error {
-	seriesRoute := path == x.state.paths.Series
-	var found []string
-	left := int64(maxMeta)
-	base := x.loan.held
-	for _, s := range selectors {
-		out.Set("match[]", s)
-		ans, err := h.ask(r, x, h.metaRequest(x, path, out))
-		if err != nil {
-			return err
-		}
-		body := &counting{r: ans.Body, grow: func(total int64) error { return x.loan.resize(base + 2*(maxMeta-left+total)) }}
-		part, err := decodeMeta(body, left, seriesRoute)
-		_ = ans.Body.Close()
-		if err != nil {
-			return err
-		}
-		left -= body.n
-		found = append(found, part...)
-	}
-	found = query.MergeValues(found)
-	if limit > 0 && len(found) > limit {
-		found = found[:limit]
-	}
-	b := query.EncodeStrings(found)
-	if seriesRoute {
-		b = query.EncodeSeries(found)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, err := w.Write(b)
-	return gone(err)
-}
+// isStats reports the values of `stats` that Prometheus knows.
+func isStats(s string) bool { return s == "all" || s == "true" || s == "1" }
 
-func decodeMeta(r io.Reader, limit int64, series bool) ([]string, error) {
-	if series {
-		return query.DecodeSeries(r, limit)
+// judge refuses a read that is over a limit of the tenant.
+func (x *exchange) judge(r limits.Read) error {
+	if e := x.lane.reads.Judge(r, x.now); e != nil {
+		return e
 	}
-	return query.DecodeStrings(r, limit)
-}
-
-// counting tells grow how much was read before each further read.
-type counting struct {
-	r    io.Reader
-	n    int64
-	grow func(total int64) error
-}
-
-func (c *counting) Read(b []byte) (int, error) {
-	if err := c.grow(c.n + int64(len(b))); err != nil {
-		return 0, err
-	}
-	n, err := c.r.Read(b)
-	c.n += int64(n)
-	return n, err
+	return nil
 }
 
 // remoteRead confines a remote-read request and passes on the answer as it comes.
@@ -226,20 +158,27 @@ func (h *Handler) remoteRead(w http.ResponseWriter, r *http.Request, x *exchange
 	if err != nil {
 		return err
 	}
-	confined, _, err := x.state.confiner.RemoteRead(x.lane.scope, body.B, maxRead)
+	confined, err := x.state.confiner.Read(x.lane.scope, body.B, maxRead)
 	body.Release()
 	if err != nil {
 		return err
 	}
-	b := h.bufs.Get(len(confined))
-	b.B = append(b.B, confined...)
+	for _, q := range confined.Queries {
+		x.asked = append(x.asked, q.Selector)
+		const far = 1 << 60 // a difference of two such is no overflow
+		start, end := min(max(q.Start, -far), far), min(max(q.End, -far), far)
+		if err := x.judge(limits.Read{Start: start, End: end, Oldest: start}); err != nil {
+			return err
+		}
+	}
+	b := h.bufs.Get(len(confined.Body))
+	b.B = append(b.B, confined.Body...)
 	head := x.readHeader()
-	head.Del("Accept-Encoding") // the answer is snappy by itself
 	head.Set("Content-Type", "application/x-protobuf")
 	head.Set("Content-Encoding", "snappy")
 	head.Set("X-Prometheus-Remote-Read-Version", "0.1.0")
 	req := &proxy.Request{Method: http.MethodPost, Path: x.state.paths.RemoteRead, Header: head, Body: proxy.NewPayload(b)}
-	return h.stream(w, r, x, req, "application/x-protobuf", `application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse`)
+	return h.pass(w, r, x, req, h.remotePassing(x))
 }
 
 // readHeader is the header of an upstream read: nothing of it is the client's.
@@ -261,100 +200,14 @@ func (h *Handler) formRequest(x *exchange, path string, out url.Values) *proxy.R
 	return &proxy.Request{Method: http.MethodPost, Path: path, Header: head, Body: proxy.NewPayload(b)}
 }
 
-// ask makes an upstream read and returns its answer, which the caller closes, if it is a success.
-func (h *Handler) ask(r *http.Request, x *exchange, req *proxy.Request) (*proxy.Answer, error) {
-	ans, err := x.state.Pool.Do(r.Context(), req)
-	if err != nil {
-		return nil, err
-	}
-	x.upstream, x.attempts = ans.Member, x.attempts+ans.Attempts
-	if ans.StatusCode != http.StatusOK {
-		text := errorBody(ans)
-		discard(ans.Body)
-		_ = ans.Body.Close()
-		return nil, readVerdict(x.state.Store.Kind, ans.StatusCode, text)
-	}
-	return ans, nil
-}
+// maxURL is the most bytes of parameters in an upstream URL: stores take a header of 1 MiB.
+const maxURL = 768 << 10
 
-// errorBody is the beginning of an error's text; what cannot be read of it is only a poorer explanation.
-func errorBody(ans *proxy.Answer) []byte {
-	var r io.Reader = ans.Body
-	if ans.Header.Get("Content-Encoding") == "gzip" {
-		z, err := gzip.NewReader(io.LimitReader(r, maxVerdict))
-		if err != nil {
-			return nil
-		}
-		r = z
+// urlRequest is a GET of path with out in its URL, for routes that take no POST.
+func (h *Handler) urlRequest(x *exchange, path string, out url.Values) (*proxy.Request, error) {
+	raw := encode(out)
+	if len(raw) > maxURL {
+		return nil, badRequest("match[] with their tenant matchers make a URL of %d bytes, over the limit of %d", len(raw), maxURL)
 	}
-	text, _ := io.ReadAll(io.LimitReader(r, maxVerdict))
-	return text
-}
-
-// stream answers with what the store says, as it comes, as one of the media types; the first is assumed of any other.
-func (h *Handler) stream(w http.ResponseWriter, r *http.Request, x *exchange, req *proxy.Request, types ...string) error {
-	if gzipped(r.Header) && req.Header.Get("Content-Encoding") == "" {
-		req.Header.Set("Accept-Encoding", "gzip")
-	}
-	ans, err := h.ask(r, x, req)
-	if err != nil {
-		return err
-	}
-	defer ans.Body.Close()
-	media := types[0]
-	if v := ans.Header.Get("Content-Type"); slices.Contains(types, v) {
-		media = v
-	}
-	head := w.Header()
-	head.Set("Content-Type", media)
-	head.Set("X-Content-Type-Options", "nosniff")
-	switch enc := ans.Header.Get("Content-Encoding"); {
-	case enc == "gzip" && req.Header.Get("Accept-Encoding") != "":
-		head.Set("Content-Encoding", enc)
-		head.Set("Vary", "Accept-Encoding")
-	case enc == "snappy" && req.Header.Get("Content-Encoding") == "snappy":
-		head.Set("Content-Encoding", enc)
-	case enc != "":
-		return unavailable("the store answered in an encoding that was not asked for")
-	}
-	if ans.ContentLength >= 0 {
-		head.Set("Content-Length", strconv.FormatInt(ans.ContentLength, 10))
-	}
-	w.WriteHeader(http.StatusOK)
-	b := h.bufs.Get(32 << 10)
-	defer b.Release()
-	for {
-		n, err := ans.Body.Read(b.B[:cap(b.B)])
-		if n > 0 {
-			if _, err := w.Write(b.B[:n]); err != nil {
-				return errGone
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err // the answer has begun: serve cuts the connection
-		}
-	}
-}
-
-// gzipped reports whether the client takes gzip.
-func gzipped(head http.Header) bool {
-	for _, part := range strings.Split(strings.Join(head["Accept-Encoding"], ","), ",") {
-		name, q, _ := strings.Cut(strings.TrimSpace(part), ";")
-		q = strings.ReplaceAll(q, " ", "")
-		if strings.EqualFold(name, "gzip") && q != "q=0" && !strings.HasPrefix(q, "q=0.0") {
-			return true
-		}
-	}
-	return false
-}
-
-// gone turns a failed write to the client into errGone.
-func gone(err error) error {
-	if err != nil {
-		return errGone
-	}
-	return nil
+	return &proxy.Request{Method: http.MethodGet, Path: path, RawQuery: raw, Header: x.readHeader()}, nil
 }

@@ -288,9 +288,10 @@ func TestM3Merges(t *testing.T) {
 	for path, want := range map[string]string{
 		"/api/v1/label/job/values?match[]=m1&match[]=m2":         `["a","b","c"]`,
 		"/api/v1/labels?match[]=m1&match[]=m2":                   `["a","b"]`,
-		"/api/v1/labels?match[]=m1&limit=1":                      `["a"]`,
+		"/api/v1/labels?match[]=m1&limit=1":                      `["a"],"warnings":["results truncated due to limit"]`,
 		"/api/v1/series?match[]=m1":                              `[{"__name__":"a","x":"1"},{"__name__":"b"}]`,
-		"/api/v1/label/job/values?match[]=m1&match[]=m2&limit=2": `["a","b"]`,
+		"/api/v1/label/job/values?match[]=m1&match[]=m2&limit=2": `["a","b"],"warnings":["results truncated due to limit"]`,
+		"/api/v1/label/job/values?match[]=m1&match[]=m2&limit=3": `["a","b","c"]`,
 	} {
 		a := g.Get("alice", path)
 		if strings.HasPrefix(path, "/api/v1/label/") || strings.Contains(path, "limit=1") || strings.Contains(path, "series") {

@@ -19,7 +19,10 @@ import (
 	"m3gateway/internal/auth"
 	"m3gateway/internal/buf"
 	"m3gateway/internal/limits"
+	"m3gateway/internal/metadata"
+	"m3gateway/internal/query"
 	"m3gateway/internal/remotewrite"
+	"m3gateway/internal/tenant"
 )
 
 // Config is what a Handler is made of, for good; what a reload changes is in State.
@@ -28,6 +31,8 @@ type Config struct {
 	Budget   *limits.Budget
 	Buffers  *buf.Pool
 	Log      *slog.Logger
+	// Audit gets a line for each read of a user that may read every tenant, whatever the level of Log.
+	Audit *slog.Logger
 	// Access writes a line for each request.
 	Access bool
 	Now    func() time.Time
@@ -40,6 +45,11 @@ type Handler struct {
 	metrics   *metrics
 	state     atomic.Pointer[State]
 	confiners sync.Pool
+	slots     limits.Slots
+	learnt    *metadata.Table // from writes
+	editors   sync.Pool
+	gzips     sync.Pool
+	zstds     sync.Pool
 	working   chan struct{} // one entry for each batch held decoded
 	mux       *chi.Mux
 }
@@ -49,12 +59,19 @@ func New(cfg Config, reg prometheus.Registerer) *Handler {
 	h := &Handler{Config: cfg, bufs: cfg.Buffers, metrics: newMetrics(reg, cfg.Budget), mux: chi.NewMux()}
 	h.working = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 	h.confiners.New = func() any { return new(remotewrite.Confiner) }
+	h.learnt = metadata.New(1)
+	h.editors.New = func() any { return new(query.Editor) }
+	h.encoders()
 	h.routes()
 	return h
 }
 
 // Use makes s the state of every request that begins from now on.
-func (h *Handler) Use(s *State) { h.state.Store(s) }
+func (h *Handler) Use(s *State) {
+	h.state.Store(s)
+	h.learnt.Resize(len(s.tenants))
+	h.learnt.Keep(s.tenants)
+}
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
@@ -139,6 +156,9 @@ type exchange struct {
 	bytesIn  int
 	kept     int
 	dropped  int
+	reading  bool     // a read that the user has the right to
+	asked    []string // of a read: its expression or selectors, as sent
+	values   string   // of a read of label values: the label
 	upstream string
 	attempts int
 }
@@ -192,6 +212,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f 
 	}
 	took := h.Now().Sub(x.now)
 	h.metrics.answered(route, status, took.Seconds())
+	if x.reading && x.lane.operator {
+		h.audit(r, x, route, status, out.bytes, took)
+	}
 	if h.Access {
 		h.logAccess(r, x, route, status, out.bytes, took, err)
 	}
@@ -259,6 +282,28 @@ func (a *answer) Write(b []byte) (int, error) {
 
 // Unwrap lets http.ResponseController reach the connection.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// audit writes down a read of a user that may read every tenant.
+func (h *Handler) audit(r *http.Request, x *exchange, route string, status int, bytes int64, took time.Duration) {
+	const most = 4096 // of the words of one read
+	client, _, _ := net.SplitHostPort(r.RemoteAddr)
+	asked, left := []string{}, most
+	for _, s := range x.asked {
+		if left <= 0 {
+			break
+		}
+		s = oneLine(s, left)
+		left -= len(s)
+		asked = append(asked, s)
+	}
+	tenants := x.lane.grant.Tenants
+	if x.lane.grant.All {
+		tenants = []string{tenant.Everyone}
+	}
+	h.Audit.LogAttrs(context.WithoutCancel(r.Context()), slog.LevelInfo, "operator read",
+		slog.String("user", x.user), slog.String("client", client), slog.String("listener", x.listener), slog.Any("tenants", tenants), slog.String("route", route),
+		slog.Any("asked", asked), slog.Int("status", status), slog.Int64("bytes_out", bytes), slog.Float64("seconds", took.Seconds()))
+}
 
 func (h *Handler) logAccess(r *http.Request, x *exchange, route string, status int, bytes int64, took time.Duration, err error) {
 	client, _, _ := net.SplitHostPort(r.RemoteAddr)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"m3gateway/internal/auth"
+	"m3gateway/internal/limits"
 	"m3gateway/internal/m3"
 	"m3gateway/internal/proxy"
 	"m3gateway/internal/query"
@@ -55,6 +56,15 @@ var errGone = errors.New("the client went away")
 // statusClientGone is logged and counted for errGone; it is never sent.
 const statusClientGone = 499
 
+// asExcess answers a read that is over a limit of its tenant: 429 if the same may be taken later, and 422 if only another can,
+// as Prometheus answers a query that it understands but does not run to its end.
+func asExcess(e *limits.Excess) *refusal {
+	if e.Busy {
+		return &refusal{status: http.StatusTooManyRequests, kind: "too_many_requests", text: e.Error(), retry: 1}
+	}
+	return &refusal{status: http.StatusUnprocessableEntity, kind: "execution", text: e.Error()}
+}
+
 // asRefusal is the one place where what a room says becomes a status code. What the senders do with each on a write, as the
 // end-to-end test TestWhatSendersDo sees it with their default settings (P Prometheus, V vmagent, O the OpenTelemetry
 // Collector's prometheusremotewrite exporter):
@@ -76,6 +86,7 @@ func asRefusal(err error) *refusal {
 		foreign *remotewrite.ForeignLabelError
 		asked   *query.Error
 		away    *proxy.Error
+		excess  *limits.Excess
 	)
 	switch {
 	case errors.As(err, &known):
@@ -90,6 +101,8 @@ func asRefusal(err error) *refusal {
 		return badRequest("%v", foreign)
 	case errors.As(err, &asked):
 		return badRequest("%v", asked)
+	case errors.As(err, &excess):
+		return asExcess(excess)
 	case errors.Is(err, errGone), errors.Is(err, context.Canceled):
 		return &refusal{status: statusClientGone, kind: "canceled", text: errGone.Error()}
 	case errors.As(err, &away): // 503: the store may be back soon, and nothing was acknowledged

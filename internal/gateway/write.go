@@ -12,6 +12,7 @@ import (
 
 	"m3gateway/internal/buf"
 	"m3gateway/internal/m3"
+	"m3gateway/internal/metadata"
 	"m3gateway/internal/proxy"
 	"m3gateway/internal/remotewrite"
 )
@@ -153,10 +154,26 @@ func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewri
 	for {
 		out, res, err := h.encode(c, decoded.B, room, order, x)
 		if !errors.Is(err, remotewrite.ErrShort) {
+			if err == nil {
+				h.learn(decoded.B, proto, policy, &res, x)
+			}
 			return out, res, err
 		}
 		room *= 2
 	}
+}
+
+// learn remembers what the batch, which is confined, says of the tenant's metrics. A batch of several tenants is left out:
+// metadata of 1.0 name none.
+func (h *Handler) learn(decoded []byte, proto remotewrite.Protocol, policy *remotewrite.Policy, res *remotewrite.Result, x *exchange) {
+	names := x.lane.grant.Tenants
+	if len(names) != 1 || proto == remotewrite.V1 && res.Metadata+res.Dropped[remotewrite.Metadata] == 0 ||
+		proto == remotewrite.V2 && !h.learnt.Due(names[0], x.judged) {
+		return
+	}
+	policy.EachMetadata(decoded, proto, func(m remotewrite.MetricMetadata) {
+		h.learnt.Learn(names[0], string(m.Metric), metadata.Entry{Type: m.Type, Help: string(m.Help), Unit: string(m.Unit)})
+	})
 }
 
 // expansion is how many times limits.decoded_bytes a batch may have with its labels written out.

@@ -47,7 +47,7 @@ func (c *Config) Check(bad func(field, problem string)) {
 }
 
 // Paths are the routes that the gateway uses on a store of one kind. No other route is ever requested, but for
-// ReadyPath, NamespacesPath, BuildInfoPath and ExemplarsPath.
+// ReadyPath, NamespacesPath, BuildInfoPath, ExemplarsPath and FederatePath.
 type Paths struct {
 	Write, RemoteRead, Query, QueryRange, Series, Labels string
 }
@@ -56,6 +56,7 @@ type Paths struct {
 const (
 	BuildInfoPath     = "/api/v1/status/buildinfo"
 	ExemplarsPath     = "/api/v1/query_exemplars"
+	FederatePath      = "/federate"
 	PrometheusVersion = "2.31.0"
 )
 

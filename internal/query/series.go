@@ -1,30 +1,72 @@
 package query
 
 import (
+	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
+	"slices"
+	"strings"
 )
 
-// DecodeSeries reads a store's answer to series, {"status":"success","data":[{…},{…}]}, of at most limit bytes, and returns
-// each label set as its compact JSON text with the names in order, so that equal sets are equal texts.
-func DecodeSeries(r io.Reader, limit int64) ([]string, error) {
-	sets, err := decodeData[map[string]string](r, limit, "series")
-	if err != nil {
-		return nil, err
-	}
-	out := make([]string, 0, len(sets))
-	for _, set := range sets {
-		text, err := json.Marshal(set)
+// EachSeries is EachString for a store's answer to series, {"status":"success","data":[{…},{…}]}: it calls each for every label
+// set, as compact JSON with the names in order, so that equal sets are equal texts. strip is left out of the sets.
+func EachSeries(r io.Reader, limit int64, strip Label, each func(set string) error) error {
+	var (
+		set  []member
+		text []byte
+	)
+	return eachOf(r, limit, "series", func(j *jsonReader) error {
+		set = set[:0]
+		err := j.object(func() error {
+			name, err := unquoteJSON(j.key)
+			if err != nil {
+				return err
+			}
+			raw, err := j.str(nil)
+			if err != nil {
+				return err
+			}
+			value, err := unquoteJSON(raw)
+			if err == nil && (strip.Name == "" || name != strip.Name || value != strip.Value) {
+				set = append(set, member{name, value})
+			}
+			return err
+		})
 		if err != nil {
-			return nil, fmt.Errorf("encoding series: %w", err)
+			return err
 		}
-		out = append(out, string(text))
-	}
-	return out, nil
+		slices.SortStableFunc(set, func(a, b member) int { return strings.Compare(a.name, b.name) })
+		text = append(text[:0], '{')
+		for i, m := range set {
+			if i > 0 {
+				text = append(text, ',')
+			}
+			text = appendJSON(append(appendJSON(text, m.name), ':'), m.value)
+		}
+		return each(string(append(text, '}')))
+	})
 }
 
-// EncodeSeries is the inverse of DecodeSeries.
+// member is one label of a set.
+type member struct{ name, value string }
+
+// appendJSON appends s as a JSON string.
+func appendJSON(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if b := s[i]; b < ' ' || b >= 0x7f || b == '"' || b == '\\' {
+			var out bytes.Buffer
+			enc := json.NewEncoder(&out)
+			enc.SetEscapeHTML(false)
+			if err := enc.Encode(s); err != nil {
+				panic(err) // a string into memory can't fail
+			}
+			return append(dst, bytes.TrimSuffix(out.Bytes(), []byte("\n"))...)
+		}
+	}
+	return append(append(append(dst, '"'), s...), '"')
+}
+
+// EncodeSeries writes the texts of EachSeries as an answer to series.
 func EncodeSeries(sets []string) []byte {
 	size := 32
 	for _, s := range sets {

@@ -3,6 +3,7 @@ package query
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -18,37 +19,76 @@ func MergeValues(lists ...[]string) []string {
 	return merged
 }
 
-// DecodeStrings reads a store's answer to labels or label values, {"status":"success","data":["a","b"]}, of at most
-// limit bytes; what else the object holds is ignored. A longer or other answer is an error. The strings take up to
-// some ten times the bytes read.
-func DecodeStrings(r io.Reader, limit int64) ([]string, error) {
-	return decodeData[string](r, limit, "label values")
+// EachString reads a store's answer to labels or label values, {"status":"success","data":["a","b"]}, of at most limit
+// bytes, and calls each for every string, in constant memory. What else the object holds is ignored. A longer answer, one of
+// another form and no success are errors, found at the end at the latest; an error of each is returned as it is.
+func EachString(r io.Reader, limit int64, each func(string) error) error {
+	return eachOf(r, limit, "label values", func(j *jsonReader) error {
+		raw, err := j.str(nil)
+		if err != nil {
+			return err
+		}
+		s, err := unquoteJSON(raw)
+		if err != nil {
+			return err
+		}
+		return each(s)
+	})
 }
 
-// decodeData reads the data of a store's success, a list of what, of at most limit bytes.
-func decodeData[T any](r io.Reader, limit int64, what string) ([]T, error) {
+// eachOf calls one for every element of a store's success, a list of what.
+func eachOf(r io.Reader, limit int64, what string, one func(*jsonReader) error) error {
 	if limit < 0 {
-		return nil, fmt.Errorf("decoding %s: negative limit", what)
+		return fmt.Errorf("decoding %s: negative limit", what)
 	}
-	// One byte more than allowed tells "at the limit" from "over it"; max keeps the largest limit from overflowing.
-	body, err := io.ReadAll(io.LimitReader(r, max(limit, limit+1)))
+	var (
+		j             jsonReader
+		success, data bool
+	)
+	j.reset(&atMost{r: r, left: limit, limit: limit, what: what})
+	err := j.object(func() error {
+		switch {
+		case j.named("data"):
+			if data {
+				return errNotJSON
+			}
+			data = true
+			return j.array(func() error { return one(&j) })
+		case j.named("status"):
+			raw, err := j.str(nil)
+			success = err == nil && isString(raw, "success")
+			return err
+		}
+		return j.value(nil)
+	})
+	if err == nil {
+		err = j.end()
+	}
+	if err == nil && (!success || !data) {
+		err = errors.New("the answer is no success with data")
+	}
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", what, err)
+		return fmt.Errorf("decoding %s: %w", what, err)
 	}
-	if int64(len(body)) > limit {
-		return nil, fmt.Errorf("%s are longer than the limit of %d bytes", what, limit)
+	return nil
+}
+
+// atMost fails a reader that has more than limit bytes.
+type atMost struct {
+	r           io.Reader
+	left, limit int64
+	what        string
+}
+
+func (a *atMost) Read(b []byte) (int, error) {
+	if int64(len(b)) > a.left {
+		b = b[:a.left+1] // one more tells "at the limit" from "over it"
 	}
-	var answer struct {
-		Status string
-		Data   *[]T
+	n, err := a.r.Read(b)
+	if a.left -= int64(n); a.left < 0 {
+		return 0, fmt.Errorf("%s are longer than the limit of %d bytes", a.what, a.limit)
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("decoding %s: %w", what, err)
-	}
-	if answer.Status != "success" || answer.Data == nil {
-		return nil, fmt.Errorf("decoding %s: the answer is no success with data", what)
-	}
-	return *answer.Data, nil
+	return n, err
 }
 
 // EncodeStrings returns values as Prometheus answers labels and label values: {"status":"success","data":[...]}.

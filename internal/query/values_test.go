@@ -3,6 +3,7 @@ package query
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"slices"
 	"strings"
@@ -21,6 +22,16 @@ func TestMergeValues(t *testing.T) {
 	if got := MergeValues(); got == nil || len(got) != 0 {
 		t.Errorf("merging nothing gives %#v", got)
 	}
+}
+
+// DecodeStrings is EachString, gathered.
+func DecodeStrings(r io.Reader, limit int64) ([]string, error) {
+	var out []string
+	err := EachString(r, limit, func(s string) error {
+		out = append(out, s)
+		return nil
+	})
+	return out, err
 }
 
 func TestDecodeStrings(t *testing.T) {

@@ -16,6 +16,8 @@ type Config struct {
 	Label string `yaml:"label"`
 	// ClientLabel is the policy for tenant labels sent by clients: override (default), reject or allow.
 	ClientLabel ClientLabel `yaml:"client_label"`
+	// StripTenantLabel leaves the tenant label out of what users of one tenant read: all that they see carries it. Default false.
+	StripTenantLabel bool `yaml:"strip_tenant_label"`
 	// Users maps a user to its tenants and rights. A user of the htpasswd file that is not named here is its own tenant.
 	Users map[string]UserConfig `yaml:"users"`
 	// Tenants holds settings by tenant.

@@ -82,6 +82,9 @@ func (t *Table) LabelName() string { return t.cfg.Label }
 // ClientLabel is the policy for tenant labels that clients send.
 func (t *Table) ClientLabel() ClientLabel { return t.cfg.ClientLabel }
 
+// Strip reports whether the tenant label is left out of what g reads.
+func (t *Table) Strip(g Grant) bool { return t.cfg.StripTenantLabel && len(g.Tenants) == 1 }
+
 // Enforced lists the labels set on every sample of the tenant, the tenant label included, sorted by name.
 func (t *Table) Enforced(tenant string) []Label {
 	out := []Label{{t.cfg.Label, tenant}}
