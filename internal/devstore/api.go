@@ -31,6 +31,7 @@ func (s *Store) routes(api *v1.API) http.Handler {
 		"/read",
 		"/query",
 		"/query_range",
+		"/query_exemplars",
 		"/series",
 		"/labels",
 		"/label/{name}/values",
