@@ -36,6 +36,8 @@ func (s *Store) routes(api *v1.API) http.Handler {
 		"/labels",
 		"/label/{name}/values",
 		"/status/buildinfo",
+		"/format_query", // with the next, what the gateway's own answers are held against
+		"/parse_query",
 	} {
 		mux.Handle(apiPrefix+path, served)
 	}

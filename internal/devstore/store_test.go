@@ -335,6 +335,8 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/api/v1/query", 400},
 		{"GET", "/api/v1/query_exemplars", 400},
 		{"GET", "/api/v1/query_exemplars?query=up&start=1&end=2", 200},
+		{"GET", "/api/v1/format_query?query=up", 200},
+		{"GET", "/api/v1/parse_query?query=up", 200},
 		{"GET", "/api/v1/status/tsdb", 404},
 		{"GET", "/api/v1/status/config", 404},
 		{"GET", "/api/v1/targets", 404},
