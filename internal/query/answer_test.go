@@ -234,14 +234,26 @@ func hasTwice(in []byte) bool {
 }
 
 func BenchmarkEdit(b *testing.B) {
-	in := randomAnswer(rand.New(rand.NewPCG(5, 6)), 5000)
-	var a Editor
-	b.SetBytes(int64(len(in)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := a.Edit(io.Discard, strings.NewReader(in), Edit{Strip: own}); err != nil {
-			b.Fatal(err)
-		}
+	var values strings.Builder
+	values.WriteString(`{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"tenant":"a"},"values":[[1,"2"]`)
+	for i := range 100_000 {
+		fmt.Fprintf(&values, `,[%d.123,"%d.456789"]`, 1_700_000_000+i*15, i*7919)
+	}
+	values.WriteString(`]}]}}`)
+	for name, in := range map[string]string{
+		"labels": randomAnswer(rand.New(rand.NewPCG(5, 6)), 5000),
+		"values": values.String(),
+	} {
+		b.Run(name, func(b *testing.B) {
+			var a Editor
+			b.SetBytes(int64(len(in)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := a.Edit(io.Discard, strings.NewReader(in), Edit{Strip: own}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -183,33 +183,46 @@ type jsonScan struct {
 
 // nested measures what of b belongs to the value; done: it ends there.
 func (s *jsonScan) nested(b []byte) (n int, done bool) {
-	depth, in, esc := s.depth, s.inString, s.escaping
-	for i, c := range b {
-		switch {
-		case esc:
-			esc = false
-		case in:
-			if c == '\\' {
-				esc = true
-			} else if c == '"' {
-				in = false
-				if depth == 0 {
+	for i := 0; i < len(b); i++ {
+		if s.inString {
+			for ; i < len(b) && !s.escaping && b[i] != '"' && b[i] != '\\'; i++ {
+			}
+			switch {
+			case i == len(b):
+				return i, false
+			case s.escaping:
+				s.escaping = false
+			case b[i] == '\\':
+				s.escaping = true
+			default:
+				s.inString = false
+				if s.depth == 0 {
 					return i + 1, true
 				}
 			}
-		case c == '"':
-			in = true
-		case c == '{' || c == '[':
-			depth++
-		case c == '}' || c == ']':
-			if depth--; depth <= 0 {
+			continue
+		}
+		for ; i < len(b) && !structural[b[i]]; i++ {
+		}
+		if i == len(b) {
+			return i, false
+		}
+		switch b[i] {
+		case '"':
+			s.inString = true
+		case '{', '[':
+			s.depth++
+		default:
+			if s.depth--; s.depth <= 0 {
 				return i + 1, true
 			}
 		}
 	}
-	s.depth, s.inString, s.escaping = depth, in, esc
 	return len(b), false
 }
+
+// structural are the bytes that open or close something.
+var structural = [256]bool{'"': true, '{': true, '}': true, '[': true, ']': true}
 
 // object takes an object and calls each for every member, with its value still to be taken. The name, as it stands there,
 // is in j.key until another object is begun.

@@ -58,7 +58,7 @@ func (m *metadataWalk) entry1(at, end int) {
 		text := m.src[f.start:f.end]
 		switch f.number {
 		case 1:
-			kind = f.num
+			kind = uint64(uint32(f.num))
 		case 2:
 			out.Metric = text
 		case 4:
@@ -148,11 +148,11 @@ func (m *metadataWalk) series2(at, end int) {
 				}
 				switch g.number {
 				case 1:
-					kind = g.num
+					kind = uint64(uint32(g.num))
 				case 3:
-					out.Help = m.text(g.num)
+					out.Help = m.text(uint64(uint32(g.num)))
 				case 4:
-					out.Unit = m.text(g.num)
+					out.Unit = m.text(uint64(uint32(g.num)))
 				}
 				p = next
 			}
