@@ -23,8 +23,8 @@ var mayImport = map[string][]string{
 	"cmd/gateway-dev": {"internal/app", "internal/auth", "internal/certs", "internal/devstore", "internal/remotewrite"},
 	"internal/app": {"internal/auth", "internal/buf", "internal/certs", "internal/config", "internal/gateway", "internal/limits",
 		"internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
-	"internal/config":      {"internal/auth", "internal/certs", "internal/limits", "internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
-	"internal/gateway":     {"internal/auth", "internal/tenant", "internal/limits", "internal/remotewrite", "internal/query", "internal/proxy", "internal/m3", "internal/buf",
+	"internal/config": {"internal/auth", "internal/certs", "internal/limits", "internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
+	"internal/gateway": {"internal/auth", "internal/tenant", "internal/limits", "internal/remotewrite", "internal/query", "internal/proxy", "internal/m3", "internal/buf",
 		"internal/metadata"},
 	"internal/auth":        nil, // a credential knows no tenant
 	"internal/tenant":      nil, // a tenant knows no HTTP and no limits
