@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -85,7 +86,11 @@ func (h *Handler) exemplars(w http.ResponseWriter, r *http.Request, x *exchange)
 	if x.state.Store.Kind == m3.KindM3 {
 		return h.success(w, r, x, json.RawMessage(`[]`))
 	}
-	return h.pass(w, r, x, h.formRequest(x, m3.ExemplarsPath, out), h.jsonPassing(x, query.Exemplars, 0))
+	err = h.pass(w, r, x, h.formRequest(x, m3.ExemplarsPath, out), h.jsonPassing(x, query.Exemplars, 0))
+	if errors.Is(err, errNoSelector) {
+		return h.success(w, r, x, json.RawMessage(`[]`)) // as clients know it of an expression whose series have none
+	}
+	return err
 }
 
 // formatQuery prints an expression in the usual layout; no store is asked.

@@ -230,3 +230,13 @@ func TestMetadataOfWrites(t *testing.T) {
 		}
 	}
 }
+
+// TestExemplarsOfNothing: Prometheus answers 204 where an expression has no selector; clients get a list all the same.
+func TestExemplarsOfNothing(t *testing.T) {
+	g := gatewaytest.Start(t, gatewaytest.Setup{Users: []string{"alice"}})
+	for _, expr := range []string{"time()", "up"} {
+		if a := g.Get("alice", "/api/v1/query_exemplars?start=1&end=2&query="+url.QueryEscape(expr)); a.Status != 200 || !strings.Contains(a.Body, `"data":[]`) {
+			t.Errorf("%s: %+v", expr, a)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"m3gateway/internal/limits"
+	"m3gateway/internal/m3"
 	"m3gateway/internal/proxy"
 	"m3gateway/internal/query"
 )
@@ -213,6 +214,10 @@ func (h *Handler) ask(ctx context.Context, x *exchange, req *proxy.Request) (*pr
 		return nil, err
 	}
 	p.ReadCloser, ans.Body = ans.Body, p
+	if ans.StatusCode == http.StatusNoContent && req.Path == m3.ExemplarsPath {
+		_ = ans.Body.Close()
+		return nil, errNoSelector
+	}
 	if ans.StatusCode != http.StatusOK {
 		text := errorBody(ans)
 		discard(ans.Body)
@@ -225,6 +230,9 @@ func (h *Handler) ask(ctx context.Context, x *exchange, req *proxy.Request) (*pr
 	}
 	return ans, nil
 }
+
+// errNoSelector is Prometheus' answer, 204 without a body, to a request for the exemplars of an expression that selects nothing.
+var errNoSelector = errors.New("the expression has no selector")
 
 // patience is the body of a store's answer, which may not be silent for longer than allowed. The time that the client takes
 // does not count.
