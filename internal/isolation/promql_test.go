@@ -20,11 +20,12 @@ type writer struct {
 	base   time.Time
 	prefix string // of every tenant's name
 	smith  *promqlsmith.PromQLSmith
+	parser parser.Parser
 }
 
 // newWriter has its own sequence for each seed.
 func newWriter(kind, prefix string, base time.Time, seed, n uint64) *writer {
-	w := &writer{Rand: rand.New(rand.NewPCG(seed, n)), kind: kind, base: base, prefix: prefix}
+	w := &writer{Rand: rand.New(rand.NewPCG(seed, n)), kind: kind, base: base, prefix: prefix, parser: parser.NewParser(parser.Options{})}
 	var known []labels.Labels
 	for _, s := range own(false) {
 		if !strings.ContainsFunc(strings.Join(s.labels, ""), func(c rune) bool { return c > 'z' || strings.ContainsRune(`*+?()[]{}|\`, c) }) { // it makes patterns of any part of a value
@@ -285,8 +286,53 @@ func (w *writer) broken() string {
 		`"`+w.tenantName()+`"`, strings.Repeat("(", 120)+"up"+strings.Repeat(")", 120), "topk(up, up)", "up * on(job) up", "http_requests_total / on(job) http_requests_total", "1 / 0", "vector(time())")
 }
 
+// settled makes expressions with f until one is worth comparing: where something is made of the few that topk picks of equals
+// at each step, no answer comes twice, from any store.
+func (w *writer) settled(steps bool, f func() string) string {
+	for {
+		expr := f()
+		tree, err := w.parser.ParseExpr(expr)
+		if err != nil {
+			return expr
+		}
+		picks, many := false, steps
+		parser.Inspect(tree, func(n parser.Node, path []parser.Node) error {
+			switch n := n.(type) {
+			case *parser.SubqueryExpr:
+				many = true
+			case *parser.AggregateExpr:
+				picks = picks || len(path) > 0 && (n.Op == parser.TOPK || n.Op == parser.BOTTOMK) && unordered(n.Expr)
+			}
+			return nil
+		})
+		if !picks || !many {
+			return expr
+		}
+	}
+}
+
+// unordered reports that Prometheus goes through e in another order each time.
+func unordered(e parser.Expr) bool {
+	found := false
+	parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
+		switch n := n.(type) {
+		case *parser.AggregateExpr:
+			found = found || n.Op == parser.COUNT_VALUES
+		case *parser.Call, *parser.BinaryExpr, *parser.UnaryExpr:
+			found = true
+		}
+		return nil
+	})
+	return found
+}
+
 // query is any expression, text of a matrix or string type among them.
-func (w *writer) query() string {
+func (w *writer) query() string { return w.settled(false, w.anyQuery) }
+
+// rangeQuery is mostly one that can be evaluated over a range.
+func (w *writer) rangeQuery() string { return w.settled(true, w.anyRangeQuery) }
+
+func (w *writer) anyQuery() string {
 	switch n := w.IntN(100); {
 	case n < 35:
 		return w.smith.WalkInstantQuery().Pretty(0)
@@ -300,8 +346,7 @@ func (w *writer) query() string {
 	return w.gap() + w.vector(1+w.IntN(3)) + w.gap()
 }
 
-// rangeQuery is mostly one that can be evaluated over a range.
-func (w *writer) rangeQuery() string {
+func (w *writer) anyRangeQuery() string {
 	switch n := w.IntN(100); {
 	case n < 35:
 		return w.smith.WalkRangeQuery().Pretty(0)

@@ -1,0 +1,75 @@
+//go:build mutants
+
+package isolation
+
+import (
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"m3gateway/internal/query"
+)
+
+// TestEachMutant breaks one confinement at a time and demands that the property test's comparison sees it. Without a mutant it
+// sees nothing. A mutant that the second look refuses shows nothing as long as there is one. It runs in the build that
+// TestMutants makes.
+func TestEachMutant(t *testing.T) {
+	delete(parser.Functions, "holt_winters") // as in the property test
+	seed := number(t, "M3GATEWAY_ISOLATION_SEED", 1)
+	const control, locked = 1500, 150
+	pairs := map[string]*twins{}
+	kinds := []string{"prometheus", "m3"}
+	for _, kind := range kinds {
+		pairs[kind] = newTwins(t, kind, seed)
+		for _, d := range pairs[kind].reads(t, 0, control, enough) {
+			pairs[kind].report(t, d)
+		}
+	}
+	if t.Failed() {
+		t.Fatal("without a mutant")
+	}
+	all := mutants()
+	for _, m := range all {
+		names := []string{m.name}
+		if m.locked {
+			query.Mutate(names...)
+			w := pairs[kinds[0]]
+			before := w.tally.refused()
+			for _, d := range w.reads(t, 0, locked, 1) {
+				t.Errorf("given away in spite of the second look: %s", m.name)
+				w.report(t, d)
+			}
+			if w.tally.refused() == before {
+				t.Errorf("the second look has refused nothing: %s", m.name)
+			}
+			names = append(names, noSecondLook)
+		}
+		query.Mutate(names...)
+		began, seen := time.Now(), ""
+		for _, kind := range kinds {
+			if found := pairs[kind].reads(t, 0, requests, 1); len(found) > 0 {
+				seen = kind + ": " + found[0].r.method + " " + found[0].r.what
+				break
+			}
+		}
+		query.Mutate()
+		if seen == "" {
+			t.Errorf("lives: %s", m.name)
+			continue
+		}
+		t.Logf("%-75s seen in %.2fs by %s", m.name, time.Since(began).Seconds(), seen)
+	}
+	if len(all) < 25 {
+		t.Errorf("only %d mutants", len(all))
+	}
+}
+
+// refused are the answers that say that the gateway has failed.
+func (c *tally) refused() int {
+	n := 0
+	for _, m := range c.status {
+		n += m[503]
+	}
+	return n
+}
