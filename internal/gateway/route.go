@@ -218,8 +218,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f 
 	if h.Access {
 		h.logAccess(r, x, route, status, out.bytes, took, err)
 	}
-	if err != nil && begun {
-		panic(http.ErrAbortHandler) // half an answer went out: the connection is cut, so that nobody takes it for whole
+	if err != nil && (begun || status == statusClientGone) {
+		// The connection is cut. Half an answer must not look whole; and where the request broke off, its sender may still
+		// listen, and silence would reach it as the server's own 200.
+		panic(http.ErrAbortHandler)
 	}
 }
 
