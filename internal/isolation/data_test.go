@@ -31,11 +31,11 @@ const (
 	steps = 32
 )
 
-// kindOf says how the values of a series go.
-type shape int
+// course is how the values of a series go.
+type course int
 
 const (
-	counter shape = iota
+	counter course = iota
 	gauge
 	constant
 	native
@@ -43,7 +43,7 @@ const (
 
 // series is one series of the data: labels in pairs, and how its values go. Values depend on its place in the list.
 type series struct {
-	shape  shape
+	course course
 	labels []string
 }
 
@@ -51,7 +51,7 @@ type series struct {
 // careful printer keeps.
 func own(utf8Names bool) []series {
 	var out []series
-	add := func(s shape, labels ...string) { out = append(out, series{s, labels}) }
+	add := func(s course, labels ...string) { out = append(out, series{s, labels}) }
 	for _, job := range []string{"api", "db"} {
 		for i := range 2 {
 			instance := fmt.Sprintf("%s-%d:9090", job, i)
@@ -89,9 +89,9 @@ func own(utf8Names bool) []series {
 func foreign(tenant string, utf8Names bool) []series {
 	var out []series
 	for _, s := range own(utf8Names) {
-		out = append(out, s, series{s.shape, append(append([]string{}, s.labels...), "secret", secret)})
+		out = append(out, s, series{s.course, append(append([]string{}, s.labels...), "secret", secret)})
 	}
-	add := func(s shape, labels ...string) {
+	add := func(s course, labels ...string) {
 		out = append(out, series{s, append(labels, "secret", secret)})
 	}
 	for _, name := range []string{"up", "http_requests_total", "only_theirs", "odd", "aaa", "zzz"} {
@@ -102,7 +102,7 @@ func foreign(tenant string, utf8Names bool) []series {
 }
 
 // value of series n of a list at step i; salt makes those of one owner unlike another's.
-func value(s shape, n, i, salt int) float64 {
+func value(s course, n, i, salt int) float64 {
 	switch s {
 	case counter:
 		return float64((i + 1) * (n + 2*salt + 1))
@@ -144,12 +144,12 @@ func part(s series, n, from, to int, base time.Time, salt int) prompb.TimeSeries
 	}
 	for i := from; i < to; i++ {
 		at := base.Add(-time.Duration(steps-1-i) * step).UnixMilli()
-		if s.shape == native {
+		if s.course == native {
 			ts.Histograms = append(ts.Histograms, histogram(n, i, salt, at))
 			continue
 		}
-		ts.Samples = append(ts.Samples, prompb.Sample{Value: value(s.shape, n, i, salt), Timestamp: at})
-		if s.shape == counter && i == from {
+		ts.Samples = append(ts.Samples, prompb.Sample{Value: value(s.course, n, i, salt), Timestamp: at})
+		if s.course == counter && i == from {
 			ts.Exemplars = append(ts.Exemplars, prompb.Exemplar{
 				Labels: []prompb.Label{{Name: "trace_id", Value: fmt.Sprintf("%d-%d-%d", salt, n, i)}}, Value: float64(n), Timestamp: at,
 			})
