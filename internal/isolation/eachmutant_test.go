@@ -3,6 +3,7 @@
 package isolation
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -31,6 +32,10 @@ func TestEachMutant(t *testing.T) {
 	}
 	all := mutants()
 	for _, m := range all {
+		if m.shape {
+			t.Run(m.name, func(t *testing.T) { eachShape(t, kinds, m) })
+			continue
+		}
 		names := []string{m.name}
 		if m.locked {
 			query.Mutate(names...)
@@ -63,9 +68,28 @@ func TestEachMutant(t *testing.T) {
 		}
 		t.Logf("%-75s seen in %.2fs by %s", m.name, time.Since(began).Seconds(), seen)
 	}
-	if len(all) < 25 {
+	if len(all) < 39 {
 		t.Errorf("only %d mutants", len(all))
 	}
+}
+
+// eachShape demands that a mutant is seen by TestRequestShapes. It starts gateways, as some of what a mutant changes is made
+// with them.
+func eachShape(t *testing.T, kinds []string, m mutant) {
+	t.Helper()
+	query.Mutate(m.name)
+	defer query.Mutate()
+	began, seen := time.Now(), ""
+	for _, kind := range kinds {
+		if p := newAttack(t, kind).shapes(t, shapes()); len(p) > 0 {
+			seen += fmt.Sprintf(" %s: %d rows, as %.60q", kind, len(p), p[0])
+		}
+	}
+	if seen == "" {
+		t.Errorf("lives: %s", m.name)
+		return
+	}
+	t.Logf("seen in %.2fs by%s", time.Since(began).Seconds(), seen)
 }
 
 // refused are the answers that say that the gateway has failed.

@@ -26,6 +26,8 @@ func edits() []edit {
 		lanes   = "internal/gateway/lane.go"
 		read    = "internal/gateway/read.go"
 		local   = "internal/gateway/local.go"
+		route   = "internal/gateway/route.go"
+		params  = "internal/gateway/params.go"
 	)
 	return []edit{
 		{queries, `if err := c.verify(scope, out, p.selectors); err != nil {`, `if err := c.verify(scope, out, p.selectors); err != nil && !mutated("` + noSecondLook + `") {`},
@@ -115,6 +117,26 @@ func (c *Confiner) printed(s Scope, expr string) (string, error) {`},
 		{local, `expr, err := x.state.confiner.PromQL(x.lane.scope, in.Get("query"))`, `scope := x.lane.scope
 	scope.All = scope.All || mutated("exemplars are unconfined")
 	expr, err := x.state.confiner.PromQL(scope, in.Get("query"))`},
+
+		{route, `if err != nil && (begun || status == statusClientGone) {`, `if err != nil && (begun || status == statusClientGone && !mutated("shape: a request that breaks off is answered")) {`},
+		{params, `if !slices.Contains(known, name) {`, `if !slices.Contains(known, name) && !mutated("shape: an unknown parameter is ignored") {`},
+		{params, `if len(values) > 1 && name != "match[]" {`, `if len(values) > 1 && name != "match[]" && !mutated("shape: of two values the first counts") {`},
+		{params, `if r.ContentLength != 0 {`, `if r.ContentLength != 0 && !mutated("shape: the body of a GET is ignored") {`},
+		{params, `if x.state.Store.Kind == m3.KindPrometheus {`, `if x.state.Store.Kind == m3.KindPrometheus || mutated("shape: M3 gets the limit") {`},
+		{params, `out.Set("timeout", m3.TimeoutParam(min(d, x.state.ReadTimeout)))`, `if OLD; mutated("shape: the timeout travels as it is") {
+		out.Set("timeout", v)
+	}`},
+		{lanes, `case len(named) > 1:`, `case len(named) > 1 && !mutated("shape: of two X-Tenant the first counts"):`},
+		{lanes, `if s.Store.Kind == m3.KindM3 && !g.All {`, `if s.Store.Kind == m3.KindM3 && !g.All && !mutated("shape: M3's own lock is left out") {`},
+		{read, `ans, err := h.ask(r, x, req)`, `if mutated("shape: a header of the client travels") {
+		for _, name := range []string{"M3-Engine", "X-Scope-Orgid", "X-Forwarded-For", "Timeout"} {
+			if v := r.Header[name]; v != nil {
+				req.Header[name] = v
+			}
+		}
+	}
+	OLD`},
+		{read, `if r.URL.RawQuery != "" {`, `if r.URL.RawQuery != "" && !mutated("shape: the parameters of a remote read are ignored") {`},
 	}
 }
 
@@ -125,6 +147,7 @@ var wanted = regexp.MustCompile(`mutated\("([^"]+)"\)`)
 type mutant struct {
 	name   string
 	locked bool // what it prints is refused unless there is no second look
+	shape  bool // it is for TestRequestShapes to see: what it lets through shows no tenant more
 }
 
 // mutants are those of the edits, in order.
@@ -135,7 +158,7 @@ func mutants() []mutant {
 		for _, m := range wanted.FindAllStringSubmatch(e.text, -1) {
 			if !seen[m[1]] {
 				seen[m[1]] = true
-				out = append(out, mutant{m[1], e.file == "internal/query/print.go" || strings.Contains(m[1], "printed")})
+				out = append(out, mutant{m[1], e.file == "internal/query/print.go" || strings.Contains(m[1], "printed"), strings.HasPrefix(m[1], "shape: ")})
 			}
 		}
 	}

@@ -256,10 +256,6 @@ func send(addr string, roots *tls.Config, raw []byte, half bool) (status int, bo
 func TestRequestShapes(t *testing.T) {
 	for _, kind := range []string{"prometheus", "m3"} {
 		t.Run(kind, func(t *testing.T) {
-			u := newRecorder(t, kind)
-			g := newGate(t, kind, "", u.URL)
-			conf := g.Client.Transport.(*http.Transport).TLSClientConfig
-			auth := "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(userOne+":"+gatewaytest.Password(userOne)))
 			all := shapes()
 			names := map[string]bool{}
 			for _, s := range all {
@@ -267,29 +263,60 @@ func TestRequestShapes(t *testing.T) {
 					t.Errorf("two rows are named %q", s.name)
 				}
 				names[s.name] = true
-				want := outcome{s.status, s.saw}
-				if kind == "m3" && s.m3 != nil {
-					want = *s.m3
-				}
-				status, body, err := send(strings.TrimPrefix(g.URL, "https://"), conf, head(s.raw, auth), s.half)
-				if err != nil {
-					t.Errorf("%s: %v", s.name, err)
-				}
-				u.check(t, s.name, want, status, body)
+			}
+			for _, p := range newAttack(t, kind).shapes(t, all) {
+				t.Error(p)
 			}
 			t.Logf("kind %s: %d shapes", kind, len(all))
 		})
 	}
 }
 
-// check compares what came of a shape.
-func (u *recorder) check(t *testing.T, name string, want outcome, status int, body string) {
+// attack is a gateway before a recorder.
+type attack struct {
+	u    *recorder
+	addr string
+	tls  *tls.Config
+	auth string // the value of the asker's Authorization
+}
+
+func newAttack(t *testing.T, kind string) *attack {
 	t.Helper()
+	u := newRecorder(t, kind)
+	g := newGate(t, kind, "", u.URL)
+	return &attack{
+		u: u, addr: strings.TrimPrefix(g.URL, "https://"), tls: g.Client.Transport.(*http.Transport).TLSClientConfig,
+		auth: "Basic " + base64.StdEncoding.EncodeToString([]byte(userOne+":"+gatewaytest.Password(userOne))),
+	}
+}
+
+// shapes sends all and returns what came otherwise than it should.
+func (a *attack) shapes(t *testing.T, all []shape) (problems []string) {
+	t.Helper()
+	for _, s := range all {
+		want := outcome{s.status, s.saw}
+		if a.u.kind == "m3" && s.m3 != nil {
+			want = *s.m3
+		}
+		status, body, err := send(a.addr, a.tls, head(s.raw, "Authorization: "+a.auth), s.half)
+		if err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+		problems = append(problems, a.u.check(s.name, want, status, body)...)
+	}
+	return problems
+}
+
+// check compares what came of a shape.
+func (u *recorder) check(name string, want outcome, status int, body string) (problems []string) {
+	bad := func(format string, args ...any) {
+		problems = append(problems, name+": "+fmt.Sprintf(format, args...))
+	}
 	if status != want.status {
-		t.Errorf("%s: status %d, want %d: %.300s", name, status, want.status, body)
+		bad("status %d, want %d: %.300s", status, want.status, body)
 	}
 	if status >= 400 && strings.HasPrefix(body, "{") && !strings.HasPrefix(body, `{"status":"error","errorType":"`) {
-		t.Errorf("%s: the error is not in the shape of the Prometheus API: %.300s", name, body)
+		bad("the error is not in the shape of the Prometheus API: %.300s", body)
 	}
 	var saw []string
 	for _, s := range u.take() {
@@ -299,11 +326,12 @@ func (u *recorder) check(t *testing.T, name string, want outcome, status int, bo
 		}
 		saw = append(saw, line)
 		if p := u.headerProblem(&s); p != "" {
-			t.Errorf("%s: the store saw a header it should not: %s", name, p)
+			bad("the store saw a header it should not: %s", p)
 		}
 	}
 	slices.Sort(saw)
 	if !slices.Equal(saw, want.saw) {
-		t.Errorf("%s: the store saw %.500q, want %q", name, saw, want.saw)
+		bad("the store saw %.500q, want %q", saw, want.saw)
 	}
+	return problems
 }
