@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"internal/proxy":       {"internal/buf"}, // the pool knows nothing of stores: probes are handed in
 	"internal/gatewaytest": {"internal/app", "internal/auth", "internal/certs", "internal/devstore"},
 	"internal/e2e":         nil,
+	"internal/isolation":   nil, // tests alone
 	"bench/write":          {"internal/app", "internal/auth", "internal/certs", "internal/remotewrite"},
 }
 
