@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/golang/snappy"
+	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -115,6 +116,13 @@ func (a *answer) plain() []byte {
 	case "gzip":
 		if z, err := gzip.NewReader(bytes.NewReader(a.body)); err == nil {
 			if b, err := io.ReadAll(z); err == nil {
+				return b
+			}
+		}
+	case "zstd":
+		if z, err := zstd.NewReader(nil); err == nil {
+			defer z.Close()
+			if b, err := z.DecodeAll(a.body, nil); err == nil {
 				return b
 			}
 		}
