@@ -1,11 +1,13 @@
 package remotewrite
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -445,6 +447,31 @@ func TestRejectNamesTheSeries(t *testing.T) {
 	var foreign *ForeignLabelError
 	if !errors.As(err, &foreign) || !strings.Contains(err.Error(), `tenant="a"`) || !strings.Contains(err.Error(), "labeldrop") {
 		t.Fatalf("%v", err)
+	}
+}
+
+// TestReplacedTexts: a text that a later one of the same field replaces is neither judged nor forwarded.
+func TestReplacedTexts(t *testing.T) {
+	ref := reference{label: "tenant", rules: Rules{Limits: classicRules.Limits, UTF8Names: true, Exemplars: true, Metadata: true}, tenants: tenantA(), minT: testNow, maxT: testNow}
+	text := func(tag byte, s string) []byte { return append(appendTagged(nil, tag, len(s)), s...) }
+	message := func(tag byte, parts ...[]byte) []byte {
+		b := bytes.Join(parts, nil)
+		return append(appendTagged(nil, tag, len(b)), b...)
+	}
+	name := appendLabel(nil, "__name__", "up")
+	sample := appendSample(nil, 1, testNow)
+	at := binary.AppendUvarint([]byte{0x18}, uint64(testNow))
+	for want, help := range map[int][][]byte{
+		1: {text(0x22, "bad\xff"), text(0x22, "good")},
+		0: {text(0x22, "good"), text(0x22, "bad\xff")},
+	} {
+		label := message(0x0a, text(0x0a, "trace"), bytes.ReplaceAll(bytes.Join(help, nil), []byte{0x22}, []byte{0x12}))
+		src := slices.Concat(message(tagSeries, name, sample, message(tagExemplar, label, at)), message(tagMetadata1, text(0x12, "up"), help[0], help[1]))
+		check(t, new(Confiner), &ref, ref.policy(t), src)
+		out, res, err := raw(t, new(Confiner), src, V1, ref.policy(t), testNow, testNow)
+		if err != nil || res.Exemplars != want || res.Metadata != want || bytes.Contains(out, []byte("bad")) {
+			t.Errorf("%+v, %v: %q", res, err, out)
+		}
 	}
 }
 

@@ -88,12 +88,13 @@ func (k fieldKind) wires(w int) bool {
 type walked struct {
 	unknown   int
 	timestamp int64
-	text      bool // every text is UTF-8
+	text      bool // every text that no later one of the same field replaces is UTF-8
 }
 
 // walk checks the message in src[at:end) and every message within it.
 func walk(src []byte, at, end int, s schema) (walked, error) {
 	w := walked{text: true}
+	bad := 0 // a bit for each field whose text is not UTF-8
 	for at < end {
 		f, after, err := next(src, at, end)
 		if err != nil {
@@ -109,7 +110,10 @@ func walk(src []byte, at, end int, s schema) (walked, error) {
 		case kindTimestamp:
 			w.timestamp = int64(f.num)
 		case kindText:
-			w.text = w.text && utf8.Valid(src[f.start:f.end])
+			bad &^= 1 << f.number
+			if !utf8.Valid(src[f.start:f.end]) {
+				bad |= 1 << f.number
+			}
 		case kindMessage:
 			sub, err := walk(src, f.start, f.end, t.sub)
 			if err != nil {
@@ -132,7 +136,14 @@ func walk(src []byte, at, end int, s schema) (walked, error) {
 		}
 		at = after
 	}
+	w.text = w.text && bad == 0
 	return w, nil
+}
+
+// travels reports whether the field f, of type t, is appended by appendKnown: text that is not UTF-8 has been replaced by a later
+// one where walk has found all to be text.
+func (t fieldType) travels(src []byte, f *field) bool {
+	return t.kind != kindUnknown && t.kind != kindIgnored && (t.kind != kindText || utf8.Valid(src[f.start:f.end]))
 }
 
 // knownSize is the number of bytes that appendKnown appends.
@@ -140,7 +151,7 @@ func knownSize(src []byte, at, end int, s schema) int {
 	size := 0
 	for at < end {
 		f, after, _ := next(src, at, end)
-		if t := s.of(f.number); t.kind != kindUnknown && t.kind != kindIgnored {
+		if t := s.of(f.number); t.travels(src, &f) {
 			n := f.end - f.start
 			if t.kind == kindMessage {
 				n = knownSize(src, f.start, f.end, t.sub)
@@ -155,11 +166,11 @@ func knownSize(src []byte, at, end int, s schema) int {
 	return size
 }
 
-// appendKnown appends the known fields of the message in src[at:end), which walk has accepted.
+// appendKnown appends the known fields of the message in src[at:end), which walk has accepted, text and all.
 func appendKnown(dst, src []byte, at, end int, s schema) []byte {
 	for at < end {
 		f, after, _ := next(src, at, end)
-		if t := s.of(f.number); t.kind != kindUnknown && t.kind != kindIgnored {
+		if t := s.of(f.number); t.travels(src, &f) {
 			dst = binary.AppendUvarint(dst, uint64(f.number<<3|f.wire))
 			switch {
 			case t.kind == kindMessage:
