@@ -19,7 +19,10 @@ func TestNamesAndHistogramsForM3(t *testing.T) {
 		PositiveSpans: []prompb.BucketSpan{{Offset: 1, Length: 1}}, PositiveDeltas: []int64{2}, Timestamp: time.Now().UnixMilli(),
 	}}
 	broken := up("case", "broken")
-	broken.Samples, broken.Histograms = nil, []prompb.Histogram{{PositiveDeltas: []int64{2}, Timestamp: time.Now().UnixMilli()}}
+	broken.Samples, broken.Histograms = nil, []prompb.Histogram{
+		{PositiveDeltas: []int64{2}, Timestamp: time.Now().UnixMilli()},
+		{Count: &prompb.Histogram_CountInt{CountInt: 99}, PositiveSpans: []prompb.BucketSpan{{Length: 1}}, PositiveDeltas: []int64{23}, Timestamp: time.Now().UnixMilli()},
+	}
 	for name, tc := range map[string]struct {
 		options string
 		status  int
@@ -29,7 +32,7 @@ func TestNamesAndHistogramsForM3(t *testing.T) {
 		"default": {"", 400, "up{tenant=team-a}", []string{"invalid_label_name 1", "upstream.utf8_names: escape"}},
 		"escape and classic": {"  utf8_names: escape\n  native_histograms: classic\n", 400,
 			"up{tenant=team-a} up{U__http_2e_route=/,tenant=team-a} up_bucket{le=0.5,tenant=team-a} up_bucket{le=2.0,tenant=team-a} " +
-				"up_bucket{le=+Inf,tenant=team-a} up_sum{tenant=team-a} up_count{tenant=team-a}", []string{"stored 3 samples", "invalid_histogram 1", `case="broken"`}},
+				"up_bucket{le=+Inf,tenant=team-a} up_sum{tenant=team-a} up_count{tenant=team-a}", []string{"stored 3 samples", "invalid_histogram 2", `case="broken"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t, ok)

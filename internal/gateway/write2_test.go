@@ -47,7 +47,9 @@ func write2(t *testing.T, g *gatewaytest.Gateway) (a gatewaytest.Answer, wrote s
 		Timeseries: []writev2.TimeSeries{
 			{LabelsRefs: []uint32{1, 2, 3, 4}, Samples: []writev2.Sample{{Value: 1, Timestamp: now, StartTimestamp: 5}},
 				Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{5, 6}, Value: 1, Timestamp: now}}, Metadata: writev2.Metadata{Type: 2, HelpRef: 7}},
-			{LabelsRefs: []uint32{1, 8}, Histograms: []writev2.Histogram{{Count: &writev2.Histogram_CountInt{CountInt: 1}, Timestamp: now}}},
+			{LabelsRefs: []uint32{1, 8}, Histograms: []writev2.Histogram{{
+				Count: &writev2.Histogram_CountInt{CountInt: 1}, ZeroCount: &writev2.Histogram_ZeroCountInt{ZeroCountInt: 1}, Timestamp: now,
+			}}},
 		},
 	}).Marshal()
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"math"
 	"math/big"
+	"math/bits"
+	"slices"
 	"strconv"
 )
 
@@ -23,14 +25,19 @@ type classics struct {
 	count, sum float64
 	zero       bucket
 	ts         int64
+	// Which of the two kinds of counts were sent, and the integer ones, which a float may not hold.
+	floats, zeroFloats bool
+	whole, zeroWhole   uint64
 }
 
 // side is the buckets of one sign: the indices they have, and what is in them.
 type side struct {
 	spans  []span
 	counts []float64
-	last   int64 // what integer counts, sent as differences, have come to
-	whole  int   // how many of counts are integers: all or none
+	last   int64  // what integer counts, sent as differences, have come to
+	whole  int    // how many of counts are integers: all or none
+	sum    uint64 // of integer counts
+	broken bool   // an integer count is negative, or sum is beyond 64 bits
 }
 
 type span struct {
@@ -68,7 +75,7 @@ func (c *Confiner) histograms(tenant int) error {
 			continue
 		}
 		h := &c.classics
-		ok := h.read(c.src, int(pt.start), int(pt.end)) && h.spread()
+		ok := h.read(c.src, int(pt.start), int(pt.end)) && h.spread() && h.fits()
 		if ok && !shared {
 			ok = c.share(&c.p.tenants[tenant])
 			shared = ok
@@ -193,15 +200,16 @@ func (c *Confiner) share(t *tenantFields) bool {
 // read takes in the histogram src[at:end), which walk has accepted.
 func (h *classics) read(src []byte, at, end int) bool {
 	h.schema, h.count, h.sum, h.zero, h.ts = 0, 0, 0, bucket{}, 0
+	h.floats, h.zeroFloats, h.whole, h.zeroWhole = false, false, 0, 0
 	h.neg, h.pos = side{spans: h.neg.spans[:0], counts: h.neg.counts[:0]}, side{spans: h.pos.spans[:0], counts: h.pos.counts[:0]}
 	h.custom = h.custom[:0]
 	for at < end {
 		f, after, _ := next(src, at, end)
 		switch f.number {
 		case 1:
-			h.count = float64(f.num)
+			h.count, h.whole, h.floats = float64(f.num), f.num, false
 		case 2:
-			h.count = fixed64(src, f.start)
+			h.count, h.whole, h.floats = fixed64(src, f.start), 0, true
 		case 3:
 			h.sum = fixed64(src, f.start)
 		case 4:
@@ -209,9 +217,9 @@ func (h *classics) read(src []byte, at, end int) bool {
 		case 5:
 			h.zero.upper = fixed64(src, f.start)
 		case 6:
-			h.zero.count = float64(f.num)
+			h.zero.count, h.zeroWhole, h.zeroFloats = float64(f.num), f.num, false
 		case 7:
-			h.zero.count = fixed64(src, f.start)
+			h.zero.count, h.zeroWhole, h.zeroFloats = fixed64(src, f.start), 0, true
 		case 8:
 			h.neg.span(src, &f)
 		case 9:
@@ -265,6 +273,8 @@ func (s *side) delta(v uint64) {
 	s.last += zigzag(v)
 	s.whole++
 	s.counts = append(s.counts, float64(s.last))
+	s.sum += uint64(s.last)
+	s.broken = s.broken || s.last < 0 || s.sum < uint64(s.last)
 }
 
 // spread makes the list of buckets, by rising bound, each bound once and finite; it fails where spans and counts disagree or
@@ -309,6 +319,44 @@ func (h *classics) rising() bool {
 		last = b.upper
 	}
 	return true
+}
+
+// fits reports that the counts are a histogram's, as Prometheus judges it: all of them integers or all floats, none negative or no
+// number, and integers add up to the count of all, or to no more where the sum is no number. What a schema has no use for must be
+// absent. The end of a histogram has no counts to be judged.
+func (h *classics) fits() bool {
+	if math.Float64bits(h.sum) == staleNaN {
+		return true
+	}
+	if h.schema == customSchema {
+		reach := int64(0)
+		for _, sp := range h.pos.spans {
+			if sp.offset < 0 {
+				return false
+			}
+			reach += int64(sp.offset) + int64(sp.length)
+		}
+		if reach > int64(len(h.custom))+1 || len(h.neg.spans) > 0 || h.zero != (bucket{}) {
+			return false
+		}
+	} else if len(h.custom) > 0 {
+		return false
+	}
+	if h.zero.count != 0 && h.zeroFloats != h.floats {
+		return false
+	}
+	for _, s := range []*side{&h.neg, &h.pos} {
+		if s.broken || len(s.counts) > 0 && s.whole > 0 == h.floats {
+			return false
+		}
+	}
+	if h.floats {
+		negative := func(n float64) bool { return !(n >= 0) }
+		return !negative(h.count) && !negative(h.zero.count) && !slices.ContainsFunc(h.neg.counts, negative) && !slices.ContainsFunc(h.pos.counts, negative)
+	}
+	sum, over1 := bits.Add64(h.neg.sum, h.pos.sum, 0)
+	sum, over2 := bits.Add64(sum, h.zeroWhole, 0)
+	return over1+over2 == 0 && (sum == h.whole || sum < h.whole && math.IsNaN(h.sum))
 }
 
 // each calls f for every bucket by rising index, until that fails; it fails too if there are not as many buckets as counts, or

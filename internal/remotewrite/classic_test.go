@@ -29,6 +29,9 @@ func classicSeries(ls []prompb.Label, h prompb.Histogram) (out []prompb.TimeSeri
 	f.PositiveSpans, f.PositiveBuckets, ok1 = refSide(h.PositiveSpans, h.PositiveDeltas, h.PositiveCounts)
 	f.NegativeSpans, f.NegativeBuckets, ok2 = refSide(h.NegativeSpans, h.NegativeDeltas, h.NegativeCounts)
 	custom := h.Schema == -53
+	if !refFits(h) {
+		return nil
+	}
 	if !ok1 || !ok2 || !custom && (h.Schema < -4 || h.Schema > 8) {
 		return nil
 	}
@@ -98,6 +101,28 @@ func classicSeries(ls []prompb.Label, h prompb.Histogram) (out []prompb.TimeSeri
 	return out
 }
 
+// refFits is Prometheus' own judgement of the counts. What it lets pass is left: a float that is no number, counts of the other
+// kind, which it does not look at, and integers of which the sum is beyond 64 bits.
+func refFits(h prompb.Histogram) bool {
+	if value.IsStaleNaN(h.Sum) {
+		return true
+	}
+	if h.IsFloatHistogram() {
+		f := h.ToFloatHistogram()
+		noNumber := slices.ContainsFunc(slices.Concat(f.NegativeBuckets, f.PositiveBuckets, []float64{f.Count, f.ZeroCount}), math.IsNaN)
+		return f.Validate() == nil && !noNumber && len(h.NegativeDeltas)+len(h.PositiveDeltas) == 0 && h.GetZeroCountInt() == 0
+	}
+	sum := new(big.Int).SetUint64(h.GetZeroCountInt())
+	for _, deltas := range [][]int64{h.NegativeDeltas, h.PositiveDeltas} {
+		n := int64(0)
+		for _, d := range deltas {
+			n += d
+			sum.Add(sum, big.NewInt(n))
+		}
+	}
+	return h.ToIntHistogram().Validate() == nil && sum.IsUint64() && len(h.NegativeCounts)+len(h.PositiveCounts) == 0 && h.GetZeroCountFloat() == 0
+}
+
 // refBound is 2^(i/2^schema), rounded once.
 func refBound(schema, i int32) float64 {
 	x := new(big.Float).SetMantExp(big.NewFloat(1), int(i)).SetPrec(300)
@@ -134,14 +159,20 @@ func refSide(in []prompb.BucketSpan, deltas []int64, counts []float64) (spans []
 	return spans, buckets, n == len(buckets)
 }
 
-// histogram is any histogram: mostly whole, of each schema; now and then broken.
+// histogram is any histogram: mostly whole, of each schema, with integers or floats; now and then broken.
 func (g generator) histogram() prompb.Histogram {
 	h := prompb.Histogram{
-		Count: &prompb.Histogram_CountInt{CountInt: 5}, Sum: g.value(), Schema: int32(g.IntN(13)) - 4, ZeroThreshold: 1e-128,
-		ZeroCount: &prompb.Histogram_ZeroCountInt{ZeroCountInt: 1}, ResetHint: prompb.Histogram_GAUGE, Timestamp: g.timestamp(),
+		Sum: g.value(), Schema: int32(g.IntN(13)) - 4, ZeroThreshold: 1e-128, ResetHint: prompb.Histogram_GAUGE, Timestamp: g.timestamp(),
+	}
+	floats := g.IntN(3) == 0
+	whole, all := uint64(g.IntN(3)), 0.5
+	if floats {
+		h.ZeroCount = &prompb.Histogram_ZeroCountFloat{ZeroCountFloat: 0.5}
+	} else {
+		h.ZeroCount = &prompb.Histogram_ZeroCountInt{ZeroCountInt: whole}
 	}
 	side := func() (spans []prompb.BucketSpan, deltas []int64, counts []float64) {
-		floats := g.IntN(3) == 0
+		last := int64(0)
 		for k := range g.IntN(3) {
 			s := prompb.BucketSpan{Offset: int32(g.IntN(4)), Length: uint32(g.IntN(4))}
 			if k == 0 {
@@ -151,8 +182,12 @@ func (g generator) histogram() prompb.Histogram {
 			for range s.Length {
 				if floats {
 					counts = append(counts, float64(g.IntN(100))/4)
+					all += counts[len(counts)-1]
 				} else {
-					deltas = append(deltas, int64(g.IntN(9)-4))
+					n := int64(g.IntN(9))
+					deltas = append(deltas, n-last)
+					last = n
+					whole += uint64(n)
 				}
 			}
 		}
@@ -160,19 +195,38 @@ func (g generator) histogram() prompb.Histogram {
 	}
 	h.PositiveSpans, h.PositiveDeltas, h.PositiveCounts = side()
 	h.NegativeSpans, h.NegativeDeltas, h.NegativeCounts = side()
-	switch g.IntN(8) {
-	case 0:
+	if g.IntN(8) == 0 {
 		h.NegativeSpans, h.NegativeDeltas, h.NegativeCounts = nil, nil, nil
 		h.Schema, h.CustomValues = -53, []float64{0.5, 1, 2.5, 10, 1e9}[:1+g.IntN(5)]
 		h.PositiveSpans, h.PositiveDeltas, h.PositiveCounts = []prompb.BucketSpan{{Offset: int32(g.IntN(2)), Length: 2}}, []int64{3, -1}, nil
+		h.ZeroThreshold, h.ZeroCount = 0, nil
+		whole, floats = 5, false
+	}
+	h.Count = &prompb.Histogram_CountInt{CountInt: whole}
+	if floats {
+		h.Count = &prompb.Histogram_CountFloat{CountFloat: all}
+	}
+	switch g.IntN(16) {
+	case 0: // floats that may be negative or no number
+		h.ZeroCount = &prompb.Histogram_ZeroCountFloat{ZeroCountFloat: g.value()}
 	case 1:
-		h.Count, h.ZeroCount = &prompb.Histogram_CountFloat{CountFloat: 5.5}, &prompb.Histogram_ZeroCountFloat{ZeroCountFloat: 0.5}
+		h.Count = &prompb.Histogram_CountFloat{CountFloat: g.value()}
 	case 2:
 		h.PositiveCounts = append(h.PositiveCounts, 1)
 	case 3:
 		h.Schema = []int32{-5, 9, -53, 52}[g.IntN(4)]
 	case 4:
 		h.ZeroThreshold = g.value()
+	case 5:
+		h.Count = &prompb.Histogram_CountInt{CountInt: whole + uint64(g.IntN(3)) - 1}
+	case 6:
+		if n := len(h.PositiveDeltas); n > 0 {
+			h.PositiveDeltas[g.IntN(n)] += []int64{-9, 1, math.MaxInt64}[g.IntN(3)]
+		} else if n := len(h.PositiveCounts); n > 0 {
+			h.PositiveCounts[g.IntN(n)] = g.value()
+		}
+	case 7:
+		h.CustomValues = append(h.CustomValues, 1e10)
 	}
 	return h
 }
@@ -210,8 +264,50 @@ func TestClassic(t *testing.T) {
 			Count: &prompb.Histogram_CountInt{CountInt: 6}, Sum: 3.5, Schema: -53, CustomValues: []float64{0.5, 1, 30},
 			PositiveSpans: []prompb.BucketSpan{{Offset: 0, Length: 1}, {Offset: 2, Length: 1}}, PositiveDeltas: []int64{4, -2},
 		}, "bucket{0.5} 4, bucket{1.0} 4, bucket{30.0} 4, bucket{+Inf} 6, sum 3.5, count 6"},
-		"empty":                  {prompb.Histogram{ZeroThreshold: 0.5}, "bucket{0.5} 0, bucket{+Inf} 0, sum 0, count 0"},
-		"the end of it":          {prompb.Histogram{Sum: math.Float64frombits(value.StaleNaN)}, "bucket{+Inf} NaN, sum NaN, count NaN"},
+		"empty":         {prompb.Histogram{ZeroThreshold: 0.5}, "bucket{0.5} 0, bucket{+Inf} 0, sum 0, count 0"},
+		"the end of it": {prompb.Histogram{Sum: math.Float64frombits(value.StaleNaN)}, "bucket{+Inf} NaN, sum NaN, count NaN"},
+		"the end of it, with counts that do not fit": {prompb.Histogram{
+			Count: &prompb.Histogram_CountInt{CountInt: 9}, Sum: math.Float64frombits(value.StaleNaN),
+		}, "bucket{+Inf} NaN, sum NaN, count NaN"},
+		"an observation that is no number": {prompb.Histogram{
+			Count: &prompb.Histogram_CountInt{CountInt: 4}, Sum: math.NaN(), PositiveSpans: []prompb.BucketSpan{{Length: 1}}, PositiveDeltas: []int64{3},
+		}, "bucket{0.0} 0, bucket{1.0} 3, bucket{+Inf} 4, sum NaN, count 4"},
+		"more than its buckets hold": {prompb.Histogram{
+			Count: &prompb.Histogram_CountInt{CountInt: 99}, PositiveSpans: []prompb.BucketSpan{{Length: 5}}, PositiveDeltas: []int64{1, 2, 1, 3, 1},
+		}, ""},
+		"less than its buckets hold": {prompb.Histogram{
+			Count: &prompb.Histogram_CountInt{CountInt: 1}, PositiveSpans: []prompb.BucketSpan{{Length: 5}}, PositiveDeltas: []int64{1, 2, 1, 3, 1},
+		}, ""},
+		"less than its buckets hold, and a sum that is no number": {prompb.Histogram{
+			Count: &prompb.Histogram_CountInt{CountInt: 1}, Sum: math.NaN(), PositiveSpans: []prompb.BucketSpan{{Length: 1}}, PositiveDeltas: []int64{2},
+		}, ""},
+		"a negative bucket": {prompb.Histogram{
+			Count: &prompb.Histogram_CountInt{CountInt: 1}, PositiveSpans: []prompb.BucketSpan{{Length: 2}}, PositiveDeltas: []int64{5, -9},
+		}, ""},
+		"a negative bucket of floats": {prompb.Histogram{
+			Count: &prompb.Histogram_CountFloat{CountFloat: 1}, NegativeSpans: []prompb.BucketSpan{{Length: 2}}, NegativeCounts: []float64{5, -9},
+		}, ""},
+		"a bucket that is no number": {prompb.Histogram{
+			Count: &prompb.Histogram_CountFloat{CountFloat: 1}, PositiveSpans: []prompb.BucketSpan{{Length: 1}}, PositiveCounts: []float64{math.NaN()},
+		}, ""},
+		"a negative count": {prompb.Histogram{Count: &prompb.Histogram_CountFloat{CountFloat: -1}}, ""},
+		"a negative zero bucket": {prompb.Histogram{
+			Count: &prompb.Histogram_CountFloat{CountFloat: 1}, ZeroCount: &prompb.Histogram_ZeroCountFloat{ZeroCountFloat: -1},
+		}, ""},
+		"counts beyond 64 bits": {prompb.Histogram{
+			Count: &prompb.Histogram_CountInt{CountInt: 1}, ZeroCount: &prompb.Histogram_ZeroCountInt{ZeroCountInt: 2}, PositiveSpans: []prompb.BucketSpan{{Length: 3}},
+			PositiveDeltas: []int64{math.MaxInt64, 0, -math.MaxInt64 + 1},
+		}, ""},
+		"floats among integers": {prompb.Histogram{
+			Count: &prompb.Histogram_CountInt{CountInt: 1}, PositiveSpans: []prompb.BucketSpan{{Length: 1}}, PositiveCounts: []float64{1},
+		}, ""},
+		"a span before the custom bounds": {prompb.Histogram{
+			Count: &prompb.Histogram_CountInt{CountInt: 1}, Schema: -53, CustomValues: []float64{1},
+			PositiveSpans: []prompb.BucketSpan{{Offset: -1}, {Offset: 1, Length: 1}}, PositiveDeltas: []int64{1},
+		}, ""},
+		"a zero bucket beside custom bounds": {prompb.Histogram{
+			Count: &prompb.Histogram_CountInt{CountInt: 1}, ZeroCount: &prompb.Histogram_ZeroCountInt{ZeroCountInt: 1}, Schema: -53, CustomValues: []float64{1},
+		}, ""},
 		"no room for its counts": {prompb.Histogram{PositiveDeltas: []int64{1}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

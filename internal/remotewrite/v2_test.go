@@ -153,6 +153,34 @@ func check2(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 	}, in.Symbols...)
 }
 
+// upgradeHistogram is h in 2.0, with a start timestamp.
+func upgradeHistogram(h prompb.Histogram) writev2.Histogram {
+	spans := func(in []prompb.BucketSpan) (out []writev2.BucketSpan) {
+		for _, s := range in {
+			out = append(out, writev2.BucketSpan{Offset: s.Offset, Length: s.Length})
+		}
+		return out
+	}
+	out := writev2.Histogram{
+		Sum: h.Sum, Schema: h.Schema, ZeroThreshold: h.ZeroThreshold, ResetHint: writev2.Histogram_ResetHint(h.ResetHint), Timestamp: h.Timestamp, StartTimestamp: 5,
+		NegativeSpans: spans(h.NegativeSpans), NegativeDeltas: h.NegativeDeltas, NegativeCounts: h.NegativeCounts,
+		PositiveSpans: spans(h.PositiveSpans), PositiveDeltas: h.PositiveDeltas, PositiveCounts: h.PositiveCounts, CustomValues: h.CustomValues,
+	}
+	switch n := h.Count.(type) {
+	case *prompb.Histogram_CountInt:
+		out.Count = &writev2.Histogram_CountInt{CountInt: n.CountInt}
+	case *prompb.Histogram_CountFloat:
+		out.Count = &writev2.Histogram_CountFloat{CountFloat: n.CountFloat}
+	}
+	switch n := h.ZeroCount.(type) {
+	case *prompb.Histogram_ZeroCountInt:
+		out.ZeroCount = &writev2.Histogram_ZeroCountInt{ZeroCountInt: n.ZeroCountInt}
+	case *prompb.Histogram_ZeroCountFloat:
+		out.ZeroCount = &writev2.Histogram_ZeroCountFloat{ZeroCountFloat: n.ZeroCountFloat}
+	}
+	return out
+}
+
 // upgrade makes a 2.0 request of a 1.0 one, with some of what only 2.0 has.
 func (g generator) upgrade(src []byte) []byte {
 	var in prompb.WriteRequest
@@ -182,10 +210,7 @@ func (g generator) upgrade(src []byte) []byte {
 			n.Exemplars = append(n.Exemplars, writev2.Exemplar{LabelsRefs: refs(e.Labels), Value: e.Value, Timestamp: e.Timestamp})
 		}
 		for _, h := range ts.Histograms {
-			n.Histograms = append(n.Histograms, writev2.Histogram{
-				Count: &writev2.Histogram_CountInt{CountInt: h.GetCountInt()}, Sum: h.Sum, Schema: h.Schema, PositiveDeltas: h.PositiveDeltas, NegativeCounts: h.NegativeCounts,
-				PositiveSpans: []writev2.BucketSpan{{Offset: -1, Length: 3}}, Timestamp: h.Timestamp, StartTimestamp: 5,
-			})
+			n.Histograms = append(n.Histograms, upgradeHistogram(h))
 		}
 		if g.IntN(2) == 0 {
 			n.Metadata = writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_COUNTER, HelpRef: table.Symbolize(g.pick("help", "", "bad\xff")), UnitRef: uint32(g.IntN(12))}
