@@ -42,7 +42,7 @@ func protocolGateway(t *testing.T, u *upstream, protocol string) *gatewaytest.Ga
 func write2(t *testing.T, g *gatewaytest.Gateway) (a gatewaytest.Answer, wrote string) {
 	t.Helper()
 	now := time.Now().UnixMilli()
-	raw, err := (&writev2.Request{
+	return send2(t, g, &writev2.Request{
 		Symbols: []string{"", "__name__", "up", "tenant", "team-b", "trace_id", "x", "help", "native"},
 		Timeseries: []writev2.TimeSeries{
 			{LabelsRefs: []uint32{1, 2, 3, 4}, Samples: []writev2.Sample{{Value: 1, Timestamp: now, StartTimestamp: 5}},
@@ -51,7 +51,13 @@ func write2(t *testing.T, g *gatewaytest.Gateway) (a gatewaytest.Answer, wrote s
 				Count: &writev2.Histogram_CountInt{CountInt: 1}, ZeroCount: &writev2.Histogram_ZeroCountInt{ZeroCountInt: 1}, Timestamp: now,
 			}}},
 		},
-	}).Marshal()
+	})
+}
+
+// send2 is a write of 2.0 by alice; wrote is the three counts that came back, or blanks.
+func send2(t *testing.T, g *gatewaytest.Gateway, in *writev2.Request) (a gatewaytest.Answer, wrote string) {
+	t.Helper()
+	raw, err := in.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,6 +179,49 @@ func TestWrite2ToOldStore(t *testing.T) {
 				t.Errorf("%d: protocol 2.0: %+v", status, a)
 			}
 		}
+	}
+}
+
+// TestWrite2LostExemplars: what is lost of a batch by its own fault does not count as written, whether the store has a place for it
+// or not.
+func TestWrite2LostExemplars(t *testing.T) {
+	now := time.Now().UnixMilli()
+	sample := []writev2.Sample{{Value: 1, Timestamp: now}}
+	native := []writev2.Histogram{{Timestamp: now}}
+	good := writev2.Exemplar{LabelsRefs: []uint32{3, 4}, Value: 1, Timestamp: now}
+	for name, tc := range map[string]struct {
+		kind   string
+		series writev2.TimeSeries
+		status int
+		wrote  string
+		reason string
+	}{
+		"good":                       {"prometheus", writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: sample, Exemplars: []writev2.Exemplar{good}}, 204, "1 0 1", ""},
+		"an hour old":                {"prometheus", writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: sample, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 4}, Timestamp: now - 3_600_000}}}, 204, "1 0 0", "invalid_exemplar"},
+		"no UTF-8":                   {"prometheus", writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: sample, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 5}, Timestamp: now}}}, 204, "1 0 0", "invalid_exemplar"},
+		"a symbol that is missing":   {"prometheus", writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: sample, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 99}, Timestamp: now}}}, 204, "1 0 0", "invalid_exemplar"},
+		"no place in the store":      {"m3", writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: sample, Histograms: native, Exemplars: []writev2.Exemplar{good}}, 204, "1 1 1", "exemplar"},
+		"with a series without name": {"m3", writev2.TimeSeries{LabelsRefs: []uint32{3, 4}, Samples: sample, Histograms: native, Exemplars: []writev2.Exemplar{good}}, 400, "0 0 0", "invalid_exemplar"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := newUpstream(t, nil)
+			u.wrote(204, 1, 0, len(tc.series.Exemplars))
+			g := start(t, tc.kind, u)
+			a, wrote := send2(t, g, &writev2.Request{Symbols: []string{"", "__name__", "up", "trace_id", "x", "\xff"}, Timeseries: []writev2.TimeSeries{tc.series}})
+			if a.Status != tc.status || wrote != tc.wrote || tc.status == 400 && !strings.Contains(a.Body, "stored 0 samples, dropped 2: invalid_metric_name 2") {
+				t.Errorf("%+v, wrote %q; want %d, %q", a, wrote, tc.status, tc.wrote)
+			}
+			metrics := g.Admin("GET", "/metrics").Body
+			for _, reason := range []string{"exemplar", "invalid_exemplar"} {
+				want := 0.0
+				if reason == tc.reason {
+					want = 1
+				}
+				if got := metricOf(t, metrics, `m3gateway_gateway_dropped_samples_total{reason="`+reason+`",tenant="team-a"}`); got != want {
+					t.Errorf("%v counted as %s, want %v", got, reason, want)
+				}
+			}
+		})
 	}
 }
 

@@ -22,6 +22,7 @@ type Confiner struct {
 	changed    bool    // whether it has labels of other names,
 	runs       []run   // and what of its labels it repeats
 	points     []point
+	tally      tally
 	tenantsBuf []int
 	side       []byte   // escaped names of this series
 	v2         bool     // the request is a 2.0 one; then, too:
@@ -63,6 +64,12 @@ type point struct {
 	start, end uint32
 	kind       byte // the tag of the field: tagSample, tagExemplar or tagHistogram
 	copied     bool // the bytes [start,end) of src, tags included, are canonical
+}
+
+// tally counts what the series in hand carries beside its points.
+type tally struct {
+	histograms int // native histograms that the store has no place for
+	exemplars  int // exemplars that it has no place for, or of a series that is dropped
 }
 
 // maxKeptPoints bounds the scratch space that outlives a request: one odd request does not stay resident.
@@ -296,7 +303,7 @@ func (c *Confiner) series(at, end int) error {
 			return nil
 		}
 	}
-	c.points, c.side = c.points[:0], c.side[:0]
+	c.points, c.side, c.tally = c.points[:0], c.side[:0], tally{}
 	// What survey found of the series before still holds where no label came or went.
 	c.labelsStart, c.whole, c.ordered, c.followed, c.isBad = at, true, true, false, false
 	at, err := c.labels(at, end)
@@ -338,6 +345,7 @@ func (c *Confiner) finish() error {
 	if c.isBad { // the client's tenant label was refused
 		return nil
 	}
+	c.leaveOut()
 	if c.p.rules.Classic && !c.p.rules.Histograms {
 		if err := c.histograms(tenant); err != nil {
 			return err
@@ -430,13 +438,33 @@ func (c *Confiner) refuse(r Reason) {
 	c.drop(r)
 	n := 0
 	for _, pt := range c.points {
-		switch {
-		case pt.kind == tagSample:
+		switch pt.kind {
+		case tagSample:
 			n += pt.samples(c.src)
-		case pt.kind == tagHistogram:
+		case tagHistogram:
 			n++
+		default:
+			c.tally.exemplars++
 		}
 	}
-	c.count(r, n, 0)
 	c.points = c.points[:0]
+	c.lose(n)
+}
+
+// lose counts the series in hand as dropped, with n samples and histograms and what is in the tally.
+func (c *Confiner) lose(n int) {
+	c.count(c.bad, n+c.tally.histograms, 0)
+	if n := c.tally.exemplars; n > 0 {
+		c.count(InvalidExemplar, n, 0)
+	}
+}
+
+// leaveOut counts what the store has no place for in the series in hand, which is kept.
+func (c *Confiner) leaveOut() {
+	if n := c.tally.histograms; n > 0 {
+		c.count(NativeHistogram, n, 0)
+	}
+	if n := c.tally.exemplars; n > 0 {
+		c.count(Exemplar, n, 0)
+	}
 }

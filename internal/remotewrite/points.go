@@ -81,7 +81,7 @@ func (c *Confiner) judge(at, end int) error {
 		at = after
 	}
 	if c.isBad {
-		c.count(c.bad, lost, 0)
+		c.lose(lost)
 	} else if len(c.points) == 0 {
 		c.res.Empty++
 	}
@@ -106,25 +106,21 @@ func (c *Confiner) kind(n int) byte {
 }
 
 func (c *Confiner) histogramOrExemplar(f *field, kind byte, lost *int) error {
-	exemplar := kind == tagExemplar
-	keep, why := c.p.rules.Histograms || c.p.rules.Classic, NativeHistogram
-	if exemplar {
-		keep, why = c.p.rules.Exemplars, Exemplar
-	}
 	w, err := walk(c.src, f.start, f.end, c.fieldsOf(kind))
 	if err != nil {
 		return err
 	}
 	c.res.Unknown += w.unknown
-	switch {
-	case !keep:
-		c.count(why, 1, w.timestamp)
+	rules := &c.p.rules
+	switch exemplar := kind == tagExemplar; {
+	case exemplar && (c.isBad || !rules.Exemplars):
+		c.tally.exemplars++
 	case c.isBad:
-		if !exemplar {
-			*lost++
-		}
+		*lost++
+	case !exemplar && !rules.Histograms && !rules.Classic:
+		c.tally.histograms++
 	case exemplar && (!w.text || !c.exemplarText2(f) || w.timestamp < c.minT || w.timestamp > c.maxT):
-		c.count(Exemplar, 1, w.timestamp) // an exemplar's labels and time are no part of the series: it is lost alone
+		c.count(InvalidExemplar, 1, w.timestamp) // an exemplar's labels and time are no part of the series: it is lost alone
 	case exemplar || c.inWindow(w.timestamp):
 		c.points = append(c.points, point{start: uint32(f.start), end: uint32(f.end), kind: kind})
 	}

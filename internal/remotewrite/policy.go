@@ -25,6 +25,7 @@ const (
 	NoTenant                        // the client named none of the user's several tenants
 	NativeHistogram                 // the store has no native histograms
 	Exemplar                        // the store has no exemplars
+	InvalidExemplar                 // an exemplar that is no text or lies outside the window, or whose series was refused
 	Metadata                        // metadata that the store has no place for, or that is no text
 	reasons
 )
@@ -36,7 +37,8 @@ var reasonNames = [Reasons]string{
 	TooOld: "too_old", TooNew: "too_new", InvalidUTF8: "invalid_utf8", InvalidLabelName: "invalid_label_name",
 	InvalidMetricName: "invalid_metric_name", DuplicateLabel: "duplicate_label", LabelTooLong: "label_too_long",
 	TooManyLabels: "too_many_labels", ReservedLabel: "reserved_label", ForeignTenant: "foreign_tenant", NoTenant: "no_tenant",
-	InvalidSymbol: "invalid_symbol", InvalidHistogram: "invalid_histogram", NativeHistogram: "native_histogram", Exemplar: "exemplar", Metadata: "metadata",
+	InvalidSymbol: "invalid_symbol", InvalidHistogram: "invalid_histogram", NativeHistogram: "native_histogram", Exemplar: "exemplar",
+	InvalidExemplar: "invalid_exemplar", Metadata: "metadata",
 }
 
 // String is the reason as metrics and answers spell it.

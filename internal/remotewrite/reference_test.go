@@ -50,7 +50,7 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 		}
 		out := prompb.TimeSeries{}
 		why, bad := r.seriesProblem(ts.Labels)
-		lost := 0
+		lost, left := 0, 0 // left: native histograms that the store has no place for
 		for _, s := range ts.Samples {
 			switch {
 			case bad:
@@ -65,10 +65,10 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 		}
 		for _, h := range ts.Histograms {
 			switch {
-			case !r.rules.Histograms && !r.rules.Classic:
-				drop(NativeHistogram, 1)
 			case bad:
 				lost++
+			case !r.rules.Histograms && !r.rules.Classic:
+				left++
 			case h.Timestamp < r.minT:
 				drop(TooOld, 1)
 			case h.Timestamp > r.maxT:
@@ -77,19 +77,9 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 				out.Histograms = append(out.Histograms, cleanHistogram(h))
 			}
 		}
-		for _, e := range ts.Exemplars {
-			switch {
-			case !r.rules.Exemplars:
-				drop(Exemplar, 1)
-			case bad:
-			case !exemplarText(e) || e.Timestamp < r.minT || e.Timestamp > r.maxT:
-				drop(Exemplar, 1)
-			default:
-				out.Exemplars = append(out.Exemplars, cleanExemplar(e))
-			}
-		}
-		drop(why, lost)
 		if bad {
+			drop(why, lost)
+			drop(InvalidExemplar, len(ts.Exemplars))
 			continue
 		}
 		tenant, sent := r.tenants[0], ""
@@ -104,13 +94,26 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 		case sent != "" && r.mode == Allow:
 			i := slices.IndexFunc(r.tenants, func(t TenantLabels) bool { return t.Tenant == sent })
 			if i < 0 {
-				drop(ForeignTenant, len(out.Samples)+len(out.Histograms))
+				drop(ForeignTenant, len(out.Samples)+len(out.Histograms)+left)
+				drop(InvalidExemplar, len(ts.Exemplars))
 				continue
 			}
 			tenant = r.tenants[i]
 		case sent == "" && len(r.tenants) > 1:
-			drop(NoTenant, len(out.Samples)+len(out.Histograms))
+			drop(NoTenant, len(out.Samples)+len(out.Histograms)+left)
+			drop(InvalidExemplar, len(ts.Exemplars))
 			continue
+		}
+		drop(NativeHistogram, left)
+		for _, e := range ts.Exemplars {
+			switch {
+			case !r.rules.Exemplars:
+				drop(Exemplar, 1)
+			case !exemplarText(e) || e.Timestamp < r.minT || e.Timestamp > r.maxT:
+				drop(InvalidExemplar, 1)
+			default:
+				out.Exemplars = append(out.Exemplars, cleanExemplar(e))
+			}
 		}
 		if len(out.Samples)+len(out.Histograms)+len(out.Exemplars) == 0 {
 			continue

@@ -115,7 +115,7 @@ func (c *Confiner) request2() error {
 
 // series2 judges the 2.0 TimeSeries in src[at:end) and appends what is kept of it.
 func (c *Confiner) series2(at, end int) error {
-	c.points, c.refs, c.side = c.points[:0], c.refs[:0], c.side[:0]
+	c.points, c.refs, c.side, c.tally = c.points[:0], c.refs[:0], c.side[:0], tally{}
 	c.cur, c.base, c.table2.meta = c.cur[:0], 0, metadata2{}
 	c.whole, c.ordered, c.followed, c.isBad, c.known, c.summed = false, true, false, false, false, false
 	for p := at; p < end; {

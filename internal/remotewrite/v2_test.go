@@ -37,9 +37,7 @@ func downgrade(in *writev2.Request) (out prompb.WriteRequest, bad map[int]bool, 
 			l, ok := resolve(x.LabelsRefs)
 			if !ok {
 				lostExemplars++
-				if !bad[i] {
-					continue
-				}
+				l = []prompb.Label{{Name: "\xff"}} // no text either
 			}
 			s.Exemplars = append(s.Exemplars, prompb.Exemplar{Labels: l, Value: x.Value, Timestamp: x.Timestamp})
 		}
@@ -97,21 +95,14 @@ func check2(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 	plain, bad, _ := downgrade(&in)
 	// Series with broken references are judged apart: they are lost, and what they carry is counted.
 	var good prompb.WriteRequest
-	lost, exemplars, histograms := 0, 0, 0
+	lost, exemplars := 0, 0
 	for i, ts := range plain.Timeseries {
 		if !bad[i] {
 			good.Timeseries = append(good.Timeseries, ts)
 			continue
 		}
-		lost += len(ts.Samples)
-		if ref.rules.Histograms || ref.rules.Classic {
-			lost += len(ts.Histograms)
-		} else {
-			histograms += len(ts.Histograms)
-		}
-		if !ref.rules.Exemplars {
-			exemplars += len(ts.Exemplars)
-		}
+		lost += len(ts.Samples) + len(ts.Histograms)
+		exemplars += len(ts.Exemplars)
 	}
 	want := ref.confine(good)
 	if refused != want.foreign {
@@ -134,9 +125,9 @@ func check2(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 		t.Fatalf("counts %+v, want %+v", res, want)
 	}
 	want.dropped[InvalidSymbol] += lost
-	want.dropped[NativeHistogram] += histograms
+	want.dropped[InvalidExemplar] += exemplars
 	for r := range Reasons {
-		if Reason(r) == Metadata || Reason(r) == Exemplar { // counted by field, which the decoded form does not tell
+		if Reason(r) == Metadata { // counted by field, which the decoded form does not tell
 			continue
 		}
 		if res.Dropped[r] != want.dropped[Reason(r)] {
