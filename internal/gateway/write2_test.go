@@ -186,30 +186,41 @@ func TestWrite2ToOldStore(t *testing.T) {
 // or not.
 func TestWrite2LostExemplars(t *testing.T) {
 	now := time.Now().UnixMilli()
-	sample := []writev2.Sample{{Value: 1, Timestamp: now}}
+	sample, old := []writev2.Sample{{Value: 1, Timestamp: now}}, []writev2.Sample{{Value: 1, Timestamp: now - 3_600_000}}
 	native := []writev2.Histogram{{Timestamp: now}}
-	good := writev2.Exemplar{LabelsRefs: []uint32{3, 4}, Value: 1, Timestamp: now}
+	named, unnamed := []uint32{1, 2}, []uint32{3, 4}
+	exemplar := func(value uint32, ts int64) []writev2.Exemplar {
+		return []writev2.Exemplar{{LabelsRefs: []uint32{3, value}, Value: 1, Timestamp: ts}}
+	}
+	good := exemplar(4, now)
 	for name, tc := range map[string]struct {
 		kind   string
 		series writev2.TimeSeries
 		status int
 		wrote  string
-		reason string
+		says   string
+		reason string // of the exemplar
 	}{
-		"good":                       {"prometheus", writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: sample, Exemplars: []writev2.Exemplar{good}}, 204, "1 0 1", ""},
-		"an hour old":                {"prometheus", writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: sample, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 4}, Timestamp: now - 3_600_000}}}, 204, "1 0 0", "invalid_exemplar"},
-		"no UTF-8":                   {"prometheus", writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: sample, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 5}, Timestamp: now}}}, 204, "1 0 0", "invalid_exemplar"},
-		"a symbol that is missing":   {"prometheus", writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: sample, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 99}, Timestamp: now}}}, 204, "1 0 0", "invalid_exemplar"},
-		"no place in the store":      {"m3", writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: sample, Histograms: native, Exemplars: []writev2.Exemplar{good}}, 204, "1 1 1", "exemplar"},
-		"with a series without name": {"m3", writev2.TimeSeries{LabelsRefs: []uint32{3, 4}, Samples: sample, Histograms: native, Exemplars: []writev2.Exemplar{good}}, 400, "0 0 0", "invalid_exemplar"},
+		"good":                         {"prometheus", writev2.TimeSeries{LabelsRefs: named, Samples: sample, Exemplars: good}, 204, "1 0 1", "", ""},
+		"an hour old":                  {"prometheus", writev2.TimeSeries{LabelsRefs: named, Samples: sample, Exemplars: exemplar(4, now-3_600_000)}, 204, "1 0 0", "", "invalid_exemplar"},
+		"no UTF-8":                     {"prometheus", writev2.TimeSeries{LabelsRefs: named, Samples: sample, Exemplars: exemplar(5, now)}, 204, "1 0 0", "", "invalid_exemplar"},
+		"a symbol that is missing":     {"prometheus", writev2.TimeSeries{LabelsRefs: named, Samples: sample, Exemplars: exemplar(99, now)}, 204, "1 0 0", "", "invalid_exemplar"},
+		"of a sample that is too old":  {"prometheus", writev2.TimeSeries{LabelsRefs: named, Samples: old, Exemplars: good}, 400, "0 0 0", "stored 0 samples, dropped 1: too_old 1", "invalid_exemplar"},
+		"of a series without a name":   {"prometheus", writev2.TimeSeries{LabelsRefs: unnamed, Samples: sample, Histograms: native, Exemplars: good}, 400, "0 0 0", "stored 0 samples, dropped 2: invalid_metric_name 2", "invalid_exemplar"},
+		"m3, good":                     {"m3", writev2.TimeSeries{LabelsRefs: named, Samples: sample, Histograms: native, Exemplars: good}, 204, "1 1 1", "", "exemplar"},
+		"m3, of a sample too old":      {"m3", writev2.TimeSeries{LabelsRefs: named, Samples: old, Exemplars: good}, 400, "0 0 0", "stored 0 samples, dropped 1: too_old 1", "invalid_exemplar"},
+		"m3, of a series without name": {"m3", writev2.TimeSeries{LabelsRefs: unnamed, Samples: sample, Histograms: native, Exemplars: good}, 400, "0 0 0", "stored 0 samples, dropped 2: invalid_metric_name 2", "invalid_exemplar"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t, nil)
 			u.wrote(204, 1, 0, len(tc.series.Exemplars))
 			g := start(t, tc.kind, u)
 			a, wrote := send2(t, g, &writev2.Request{Symbols: []string{"", "__name__", "up", "trace_id", "x", "\xff"}, Timeseries: []writev2.TimeSeries{tc.series}})
-			if a.Status != tc.status || wrote != tc.wrote || tc.status == 400 && !strings.Contains(a.Body, "stored 0 samples, dropped 2: invalid_metric_name 2") {
+			if a.Status != tc.status || wrote != tc.wrote || !strings.HasPrefix(a.Body, tc.says) {
 				t.Errorf("%+v, wrote %q; want %d, %q", a, wrote, tc.status, tc.wrote)
+			}
+			if saw := u.take(); len(saw) != map[int]int{204: 1}[tc.status] {
+				t.Errorf("%d requests reached the store", len(saw))
 			}
 			metrics := g.Admin("GET", "/metrics").Body
 			for _, reason := range []string{"exemplar", "invalid_exemplar"} {

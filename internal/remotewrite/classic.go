@@ -82,12 +82,14 @@ func (c *Confiner) histograms(tenant int) error {
 		}
 		if !ok {
 			c.count(InvalidHistogram, 1, h.ts)
+			c.tally.lost++
 			continue
 		}
 		c.route(tenant, h.ts)
 		if err := c.emitClassic(); err != nil {
 			return err
 		}
+		c.tally.classic++
 		c.addHistogram(tenant)
 	}
 	c.points = kept

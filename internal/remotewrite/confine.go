@@ -68,6 +68,8 @@ type point struct {
 
 // tally counts what the series in hand carries beside its points.
 type tally struct {
+	lost       int // samples and histograms outside the window, and histograms that cannot be made classic
+	classic    int // histograms that were
 	histograms int // native histograms that the store has no place for
 	exemplars  int // exemplars that it has no place for, or of a series that is dropped
 }
@@ -345,12 +347,12 @@ func (c *Confiner) finish() error {
 	if c.isBad { // the client's tenant label was refused
 		return nil
 	}
-	c.leaveOut()
 	if c.p.rules.Classic && !c.p.rules.Histograms {
 		if err := c.histograms(tenant); err != nil {
 			return err
 		}
 	}
+	c.leaveOut()
 	switch {
 	case len(c.points) == 0:
 	case c.out2:
@@ -459,12 +461,21 @@ func (c *Confiner) lose(n int) {
 	}
 }
 
-// leaveOut counts what the store has no place for in the series in hand, which is kept.
+// leaveOut counts what the store has no place for in the series in hand. The exemplars of a series of which all else is lost go
+// with that: they would stand there without the sample that they belong to.
 func (c *Confiner) leaveOut() {
-	if n := c.tally.histograms; n > 0 {
-		c.count(NativeHistogram, n, 0)
+	t := &c.tally
+	if t.histograms > 0 {
+		c.count(NativeHistogram, t.histograms, 0)
 	}
-	if n := c.tally.exemplars; n > 0 {
-		c.count(Exemplar, n, 0)
+	kept := t.classic > 0 || slices.ContainsFunc(c.points, func(p point) bool { return p.kind != tagExemplar })
+	why := Exemplar
+	if !kept && t.lost > 0 {
+		why = InvalidExemplar
+		t.exemplars += len(c.points)
+		c.points = c.points[:0]
+	}
+	if t.exemplars > 0 {
+		c.count(why, t.exemplars, 0)
 	}
 }

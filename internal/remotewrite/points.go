@@ -137,6 +137,7 @@ func (c *Confiner) inWindow(ts int64) bool {
 	default:
 		return true
 	}
+	c.tally.lost++
 	return false
 }
 

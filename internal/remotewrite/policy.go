@@ -25,7 +25,7 @@ const (
 	NoTenant                        // the client named none of the user's several tenants
 	NativeHistogram                 // the store has no native histograms
 	Exemplar                        // the store has no exemplars
-	InvalidExemplar                 // an exemplar that is no text or lies outside the window, or whose series was refused
+	InvalidExemplar                 // an exemplar that is no text or lies outside the window, or whose series lost all its samples
 	Metadata                        // metadata that the store has no place for, or that is no text
 	reasons
 )

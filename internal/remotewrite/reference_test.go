@@ -105,19 +105,6 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 			continue
 		}
 		drop(NativeHistogram, left)
-		for _, e := range ts.Exemplars {
-			switch {
-			case !r.rules.Exemplars:
-				drop(Exemplar, 1)
-			case !exemplarText(e) || e.Timestamp < r.minT || e.Timestamp > r.maxT:
-				drop(InvalidExemplar, 1)
-			default:
-				out.Exemplars = append(out.Exemplars, cleanExemplar(e))
-			}
-		}
-		if len(out.Samples)+len(out.Histograms)+len(out.Exemplars) == 0 {
-			continue
-		}
 		for _, l := range ts.Labels {
 			if l.Value != "" && !slices.ContainsFunc(tenant.Labels, func(e Label) bool { return e.Name == l.Name }) {
 				out.Labels = append(out.Labels, prompb.Label{Name: l.Name, Value: l.Value})
@@ -127,6 +114,7 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 			out.Labels = append(out.Labels, prompb.Label{Name: e.Name, Value: e.Value})
 		}
 		slices.SortFunc(out.Labels, func(a, b prompb.Label) int { return strings.Compare(a.Name, b.Name) })
+		classic := 0
 		if r.rules.Classic && !r.rules.Histograms {
 			for _, h := range out.Histograms {
 				series := classicSeries(out.Labels, h)
@@ -134,13 +122,21 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 					drop(InvalidHistogram, 1)
 					continue
 				}
+				classic++
 				res.histograms++
 				res.series += len(series)
 				res.req.Timeseries = append(res.req.Timeseries, series...)
 			}
-			if out.Histograms = nil; len(out.Samples)+len(out.Exemplars) == 0 {
-				continue
-			}
+			out.Histograms = nil
+		}
+		// Exemplars go with the samples that they belong to.
+		if kept := len(out.Samples) + len(out.Histograms) + classic; kept == 0 && len(ts.Samples)+len(ts.Histograms) > left {
+			drop(InvalidExemplar, len(ts.Exemplars))
+		} else {
+			out.Exemplars = r.exemplars(ts.Exemplars, drop)
+		}
+		if len(out.Samples)+len(out.Histograms)+len(out.Exemplars) == 0 {
+			continue
 		}
 		res.series++
 		res.samples += len(out.Samples)
@@ -149,6 +145,21 @@ func (r *reference) confine(in prompb.WriteRequest) refResult {
 		res.req.Timeseries = append(res.req.Timeseries, out)
 	}
 	return res
+}
+
+// exemplars keeps those that are text and within the window, of a series that is kept.
+func (r *reference) exemplars(in []prompb.Exemplar, drop func(Reason, int)) (out []prompb.Exemplar) {
+	for _, e := range in {
+		switch {
+		case !r.rules.Exemplars:
+			drop(Exemplar, 1)
+		case !exemplarText(e) || e.Timestamp < r.minT || e.Timestamp > r.maxT:
+			drop(InvalidExemplar, 1)
+		default:
+			out = append(out, cleanExemplar(e))
+		}
+	}
+	return out
 }
 
 // escape brings names to classic characters with the scheme's own implementation, which knows only metric names: it leaves the
