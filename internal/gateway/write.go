@@ -79,9 +79,9 @@ const (
 )
 
 // written tells a sender of 2.0 what became of its batch, as the specification demands of a receiver; 1.0 has no such answer.
-// Exemplars and native histograms of a series that was kept, which the store cannot hold at all, count as written: a sender that
-// misses some logs an error for every batch, for ever, though nothing is wrong that it could mend. What was left out shows in
-// the gateway's own metrics, by reason.
+// Exemplars and native histograms that the store has no place for, of a series that was not refused, count as written: a sender
+// that misses some logs an error for every batch, for ever, though nothing is wrong that it could mend. What was left out shows
+// in the gateway's own metrics, by reason.
 func written(head http.Header, res *remotewrite.Result) {
 	for name, n := range map[string]int{
 		samplesWritten:    res.Samples,

@@ -236,6 +236,50 @@ func TestWrite2LostExemplars(t *testing.T) {
 	}
 }
 
+// TestExemplarsAlone: exemplars in a series of their own, as senders of both protocols put them, travel in 1.0; in 2.0 they are left
+// out and counted, without an error.
+func TestExemplarsAlone(t *testing.T) {
+	only := up("job", "x")
+	only.Samples, only.Exemplars = nil, []prompb.Exemplar{exemplar()}
+	now := time.Now().UnixMilli()
+	two := &writev2.Request{Symbols: []string{"", "__name__", "up", "trace_id", "x"}, Timeseries: []writev2.TimeSeries{
+		{LabelsRefs: []uint32{1, 2}, Samples: []writev2.Sample{{Value: 1, Timestamp: now}}},
+		{LabelsRefs: []uint32{1, 2}, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 4}, Value: 1, Timestamp: now}}},
+	}}
+	for protocol, left := range map[string]float64{"1.0": 0, "auto": 1, "2.0": 3} {
+		u := newUpstream(t, nil)
+		u.wrote(204, 1, 0, 0)
+		g := protocolGateway(t, u, protocol)
+		if a := g.Write("alice", []prompb.TimeSeries{up(), only}); a.Status != 204 {
+			t.Errorf("%s, from 1.0: %+v", protocol, a)
+		}
+		if a, wrote := send2(t, g, two); a.Status != 204 || wrote != "1 0 1" {
+			t.Errorf("%s, from 2.0: %+v, wrote %q", protocol, a, wrote)
+		}
+		for i, saw := range u.take() {
+			n, want := 0, 2
+			if saw.Header.Get("Content-Type") == media2 {
+				b := saw.batch2(t)
+				n, want = len(b.Timeseries), 1
+			} else {
+				n = len(saw.batch(t).Timeseries)
+			}
+			if n != want {
+				t.Errorf("%s, batch %d: the store saw %d series, want %d", protocol, i, n, want)
+			}
+		}
+		if a := g.Write("alice", []prompb.TimeSeries{only}); a.Status != 204 {
+			t.Errorf("%s, alone: %+v", protocol, a)
+		}
+		if saw := u.take(); (len(saw) == 0) != (protocol == "2.0") {
+			t.Errorf("%s, alone: the store saw %d requests", protocol, len(saw))
+		}
+		if got := metricOf(t, g.Admin("GET", "/metrics").Body, `m3gateway_gateway_dropped_samples_total{reason="exemplar",tenant="team-a"}`); got != left {
+			t.Errorf("%s: %v exemplars left out, want %v", protocol, got, left)
+		}
+	}
+}
+
 // TestWrite1As2: with protocol 2.0 a sender of 1.0 is translated, and answered as 1.0 is.
 func TestWrite1As2(t *testing.T) {
 	u := newUpstream(t, nil)

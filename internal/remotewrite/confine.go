@@ -462,7 +462,8 @@ func (c *Confiner) lose(n int) {
 }
 
 // leaveOut counts what the store has no place for in the series in hand. The exemplars of a series of which all else is lost go
-// with that: they would stand there without the sample that they belong to.
+// with that: they would stand there without the sample that they belong to. In 2.0 a series must have a sample or a histogram, but
+// senders of both protocols put exemplars into series of their own: those are left out, or the store refuses the batch for them.
 func (c *Confiner) leaveOut() {
 	t := &c.tally
 	if t.histograms > 0 {
@@ -472,6 +473,8 @@ func (c *Confiner) leaveOut() {
 	why := Exemplar
 	if !kept && t.lost > 0 {
 		why = InvalidExemplar
+	}
+	if !kept && (t.lost > 0 || c.out2) { // the points are exemplars
 		t.exemplars += len(c.points)
 		c.points = c.points[:0]
 	}

@@ -156,7 +156,7 @@ func check(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 	if res.Metadata != len(want.req.Metadata) {
 		t.Fatalf("%d entries of metadata, want %d", res.Metadata, len(want.req.Metadata))
 	}
-	checkOut2(t, c, ref, p, src, V1, want.req, nil)
+	checkOut2(t, c, ref, p, src, V1, want, nil)
 }
 
 func unrecognised(r *prompb.WriteRequest) string {

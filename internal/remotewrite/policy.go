@@ -24,7 +24,7 @@ const (
 	ForeignTenant                   // the client named a tenant that is not the user's
 	NoTenant                        // the client named none of the user's several tenants
 	NativeHistogram                 // the store has no native histograms
-	Exemplar                        // the store has no exemplars
+	Exemplar                        // the store has no exemplars, or (2.0) none in a series without samples
 	InvalidExemplar                 // an exemplar that is no text or lies outside the window, or whose series lost all its samples
 	Metadata                        // metadata that the store has no place for, or that is no text
 	reasons

@@ -134,9 +134,9 @@ func check2(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte) {
 			t.Fatalf("dropped for %v: %d, want %d", Reason(r), res.Dropped[r], want.dropped[Reason(r)])
 		}
 	}
-	checkOut2(t, c, ref, p, src, V2, want.req, func() (series []writev2.TimeSeries) {
+	checkOut2(t, c, ref, p, src, V2, want, func() (series []writev2.TimeSeries) {
 		for i, ts := range in.Timeseries {
-			if !bad[i] && len(ref.confine(prompb.WriteRequest{Timeseries: plain.Timeseries[i : i+1]}).req.Timeseries) > 0 {
+			if alone := ref.confine(prompb.WriteRequest{Timeseries: plain.Timeseries[i : i+1]}); !bad[i] && alone.samples+alone.histograms > 0 {
 				series = append(series, ts)
 			}
 		}
