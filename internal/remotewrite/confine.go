@@ -72,6 +72,7 @@ type tally struct {
 	classic    int // histograms that were
 	histograms int // native histograms that the store has no place for
 	exemplars  int // exemplars that it has no place for, or of a series that is dropped
+	metadata   int // fields of metadata, which travel (2.0) if the series does
 }
 
 // maxKeptPoints bounds the scratch space that outlives a request: one odd request does not stay resident.
@@ -355,6 +356,7 @@ func (c *Confiner) finish() error {
 	c.leaveOut()
 	switch {
 	case len(c.points) == 0:
+		c.res.Dropped[Metadata] += c.tally.metadata
 	case c.out2:
 		c.emit2(tenant)
 	case c.division != nil:
@@ -456,6 +458,7 @@ func (c *Confiner) refuse(r Reason) {
 // lose counts the series in hand as dropped, with n samples and histograms and what is in the tally.
 func (c *Confiner) lose(n int) {
 	c.count(c.bad, n+c.tally.histograms, 0)
+	c.res.Dropped[Metadata] += c.tally.metadata
 	if n := c.tally.exemplars; n > 0 {
 		c.count(InvalidExemplar, n, 0)
 	}

@@ -304,8 +304,12 @@ func (c *Confiner) exemplarPairs(at, end int) (value uint64, ts int64) {
 	return value, ts
 }
 
-// keepMetadata2 takes the metadata of the series in hand, or counts them as left out.
+// keepMetadata2 takes the metadata of the series in hand, or counts them as left out. Senders put an empty message where they
+// know none.
 func (c *Confiner) keepMetadata2(f *field) error {
+	if f.start == f.end {
+		return nil
+	}
 	if !c.out2 || !c.p.rules.Metadata {
 		return c.metadata(f, metadata2Fields)
 	}
@@ -334,6 +338,7 @@ func (c *Confiner) keepMetadata2(f *field) error {
 		}
 	}
 	c.table2.meta = m
+	c.tally.metadata++
 	return nil
 }
 

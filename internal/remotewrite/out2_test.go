@@ -132,6 +132,43 @@ func unrecognised2(r *writev2.Request) string {
 	return ""
 }
 
+// TestLostMetadata: metadata of a series that does not travel are counted, whatever keeps it; an empty message is none.
+func TestLostMetadata(t *testing.T) {
+	symbols := []string{"", "__name__", "up", "help", "\xff", "tenant", "b"}
+	said := writev2.Metadata{Type: writev2.Metadata_METRIC_TYPE_GAUGE, HelpRef: 3}
+	fresh, old := []writev2.Sample{{Value: 1, Timestamp: testNow}}, []writev2.Sample{{Value: 1, Timestamp: 1}}
+	ref := reference{label: "tenant", mode: Allow, rules: Rules{Limits: classicRules.Limits, UTF8Names: true, Histograms: true, Exemplars: true, Metadata: true}, tenants: tenantA()}
+	noMetadata := ref
+	noMetadata.rules.Metadata = false
+	for name, tc := range map[string]struct {
+		ref    reference
+		series writev2.TimeSeries
+		lost   int
+	}{
+		"it travels":            {ref, writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: fresh, Metadata: said}, 0},
+		"nothing else":          {ref, writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Metadata: said}, 1},
+		"nothing at all":        {ref, writev2.TimeSeries{LabelsRefs: []uint32{1, 2}}, 0},
+		"exemplars only":        {ref, writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Exemplars: []writev2.Exemplar{{Timestamp: testNow}}, Metadata: said}, 1},
+		"too old":               {ref, writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: old, Metadata: said}, 1},
+		"no name":               {ref, writev2.TimeSeries{Samples: fresh, Metadata: said}, 1},
+		"another tenant's":      {ref, writev2.TimeSeries{LabelsRefs: []uint32{1, 2, 5, 6}, Samples: fresh, Metadata: said}, 1},
+		"no text":               {ref, writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: fresh, Metadata: writev2.Metadata{HelpRef: 4}}, 1},
+		"no place in the store": {noMetadata, writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: fresh, Metadata: said}, 1},
+		"none, and no place":    {noMetadata, writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: fresh}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, err := (&writev2.Request{Symbols: symbols, Timeseries: []writev2.TimeSeries{tc.series}}).Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, res, err := rawTo(t, new(Confiner), src, Order{Proto: V2, Out: V2, Policy: tc.ref.policy(t), MinT: testNow - 600_000, MaxT: testNow, Limit: testLimit})
+			if err != nil || res.Dropped[Metadata] != tc.lost {
+				t.Errorf("%d lost, want %d: %+v, %v", res.Dropped[Metadata], tc.lost, res, err)
+			}
+		})
+	}
+}
+
 // TestOut2DoesNotAllocate, from either protocol.
 func TestOut2DoesNotAllocate(t *testing.T) {
 	p, c, dst := timingPolicy(t), new(Confiner), make([]byte, 0, 4<<20)

@@ -26,7 +26,7 @@ const (
 	NativeHistogram                 // the store has no native histograms
 	Exemplar                        // the store has no exemplars, or (2.0) none in a series without samples
 	InvalidExemplar                 // an exemplar that is no text or lies outside the window, or whose series lost all its samples
-	Metadata                        // metadata that the store has no place for, or that is no text
+	Metadata                        // metadata that the store has no place for, that is no text, or whose series does not travel (2.0)
 	reasons
 )
 
