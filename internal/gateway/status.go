@@ -120,18 +120,34 @@ func asRefusal(err error) *refusal {
 }
 
 // writeVerdict maps the store's answer to a write that it did not accept.
-func writeVerdict(k m3.Kind, status int, body []byte) *refusal {
+func writeVerdict(x *exchange, got stored, res *remotewrite.Result) *refusal {
+	k, status := x.state.Store.Kind, got.status
 	switch {
 	case status == http.StatusBadRequest: // the store judged the data; the same data will be judged alike
-		return badRequest("the store refused a part of the batch, the rest is stored: %s", storeText(k, body))
+		return badRequest("%s: %s", whatIsStored(x, res), storeText(k, got.text))
 	case status == http.StatusRequestEntityTooLarge:
 		return &refusal{status: status, kind: "bad_data", text: "the batch is larger than the store accepts; send smaller batches"}
 	case status >= 500 || status == http.StatusTooManyRequests: // 429 is dropped by default, so it becomes 503
-		return unavailable("the store failed to take the batch: " + storeText(k, body))
+		return unavailable("the store failed to take the batch: " + storeText(k, got.text))
 	}
 	// Anything else (3xx, 401, 404, 405…) says that the gateway does not speak to the store it was set up for. An operator can
 	// mend that, so the sender keeps the data.
 	return unavailable(fmt.Sprintf("the upstream answered %d to a write; check upstream.kind and its URLs", status))
+}
+
+// whatIsStored says what became of a batch of which the store refused something. One that takes 2.0 tells. M3 stores each series
+// by itself. Others take back the whole batch for one bad sample, as a Prometheus does in 1.0, or do not, and nothing shows which.
+func whatIsStored(x *exchange, res *remotewrite.Result) string {
+	n := res.Samples + res.Histograms
+	switch {
+	case x.counted && n < x.kept:
+		return fmt.Sprintf("stored %d of %d samples, the store refused the others", n, x.kept)
+	case x.counted:
+		return fmt.Sprintf("stored %d samples, the store refused what came with them", n)
+	case x.state.Store.Kind == m3.KindM3:
+		return "the store refused a part of the batch, the rest is stored"
+	}
+	return "the store refused the batch and may have kept nothing of it"
 }
 
 // readVerdict maps the store's answer to a read that is no success, to the status and errorType that Prometheus uses.

@@ -268,7 +268,7 @@ func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer, res *re
 		}
 	}
 	if got.status/100 != 2 {
-		return writeVerdict(x.state.Store.Kind, got.status, got.text)
+		return writeVerdict(x, got, res)
 	}
 	return nil
 }
@@ -291,7 +291,7 @@ func (h *Handler) verdict2(x *exchange, got stored, res *remotewrite.Result) err
 		}
 		return unavailable("the store does not take remote write 2.0; send the batch again, and it is passed on as 1.0")
 	case got.status/100 != 2:
-		return writeVerdict(x.state.Store.Kind, got.status, got.text)
+		return writeVerdict(x, got, res)
 	}
 	return nil
 }

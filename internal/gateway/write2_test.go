@@ -125,7 +125,11 @@ func TestWrite2Native(t *testing.T) {
 	}
 	// A part that the store refuses.
 	u.wrote(400, 0, 1, 1)
-	if a, counts := write2(t, g); a.Status != 400 || counts != "0 1 1" || !strings.Contains(a.Body, "out of order") {
+	if a, counts := write2(t, g); a.Status != 400 || counts != "0 1 1" || a.Body != "stored 1 of 2 samples, the store refused the others: out of order sample\n" {
+		t.Errorf("%+v, wrote %q", a, counts)
+	}
+	u.wrote(400, 1, 1, 0)
+	if a, counts := write2(t, g); a.Status != 400 || counts != "1 1 0" || a.Body != "stored 2 samples, the store refused what came with them: out of order sample\n" {
 		t.Errorf("%+v, wrote %q", a, counts)
 	}
 	u.say(503, "")
@@ -170,7 +174,7 @@ func TestWrite2ToOldStore(t *testing.T) {
 		for range 2 {
 			a, _ := write2(t, g)
 			if status == 400 { // it was told to be a store of 2.0
-				if a.Status != 400 {
+				if a.Status != 400 || !strings.Contains(a.Body, "may have kept nothing of it") {
 					t.Errorf("protocol 2.0: %+v", a)
 				}
 				continue

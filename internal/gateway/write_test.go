@@ -171,10 +171,10 @@ func TestWriteVerdicts(t *testing.T) {
 	}{
 		"M3 accepts":             {"m3", 200, "", 204, ""},
 		"Prometheus accepts":     {"prometheus", 204, "", 204, ""},
-		"M3 refuses the data":    {"m3", 400, `{"status":"error","error":"bad_request_errors: count=1, last=tags duplicate"}`, 400, "the same label twice"},
+		"M3 refuses the data":    {"m3", 400, `{"status":"error","error":"bad_request_errors: count=1, last=tags duplicate"}`, 400, "the store refused a part of the batch, the rest is stored: a series has the same label twice"},
 		"unknown refusal":        {"m3", 400, `{"status":"error","error":"node m3db-0.m3db:9000 said no"}`, 400, "the store answered with an error"},
 		"raw stored":             {"m3", 400, `{"status":"error","error":"bad_request_errors: count=1, last=` + aggregation + `"}`, 204, ""},
-		"Prometheus refuses":     {"prometheus", 400, "out of order sample\n", 400, "out of order sample"},
+		"Prometheus refuses":     {"prometheus", 400, "out of order sample\n", 400, "the store refused the batch and may have kept nothing of it: out of order sample"},
 		"too large for store":    {"prometheus", 413, "", 413, "smaller batches"},
 		"overload":               {"prometheus", 429, "", 503, ""},
 		"wrong store":            {"prometheus", 404, "404 page not found", 503, "upstream.kind"},
