@@ -224,33 +224,36 @@ func oneLine(s string, n int) string {
 	return s
 }
 
-// dropped is the answer to a batch of which a part was refused: what was stored, how many samples were lost and why, with
-// one example for each reason, in one line under 1 KiB.
-func dropped(res *remotewrite.Result, w time.Duration, future time.Duration, now time.Time) *refusal {
-	var b strings.Builder
-	fmt.Fprintf(&b, "stored %d samples, dropped %d:", res.Samples+res.Histograms, res.Refused())
-	room := 1000
+// maxText is the most bytes of an answer that gives counts.
+const maxText = 1000
+
+// dropped is the answer to a batch of which the gateway refused a part: lead, which says what is stored and has at most 500 bytes,
+// then how many samples were lost and why, with one example for each reason as far as they fit, in one line of maxText bytes.
+func dropped(lead string, res *remotewrite.Result, x *exchange) *refusal {
+	counts, whys := []string{}, []string{}
+	room := maxText - len(lead)
 	for i, n := range res.Dropped {
 		r := remotewrite.Reason(i)
 		if n == 0 || !r.Refused() {
 			continue
 		}
-		part := fmt.Sprintf(" %s %d", r, n)
 		ex := res.Examples[i]
-		text := fmt.Sprintf(" (%s, example %s", explain(r, w, future), oneLine(ex.Series, 120))
+		why := fmt.Sprintf(" (%s, example %s", explain(r, x.reach.Past, x.reach.Future), oneLine(ex.Series, 120))
 		if r == remotewrite.TooOld || r == remotewrite.TooNew {
-			text += " at " + stamp(ex.Timestamp) + ", now " + stamp(now.UnixMilli())
+			why += " at " + stamp(ex.Timestamp) + ", now " + stamp(x.judged.UnixMilli())
 		}
-		text += ")"
-		if b.Len()+len(part)+len(text) < room {
-			part += text
-		}
-		if b.Len() > len("stored")+40 && strings.HasSuffix(b.String(), ")") {
-			b.WriteByte(',')
-		}
-		b.WriteString(part)
+		counts, whys = append(counts, fmt.Sprintf("%s %d", r, n)), append(whys, why+")")
+		room -= len(counts[len(counts)-1]) + len(", ")
 	}
-	return badRequest("%s", b.String())
+	text := fmt.Sprintf("%sdropped %d: ", lead, res.Refused())
+	room -= len(text) - len(lead)
+	for i := range counts {
+		if len(whys[i]) <= room {
+			counts[i] += whys[i]
+			room -= len(whys[i])
+		}
+	}
+	return badRequest("%s", text+strings.Join(counts, ", "))
 }
 
 // stamp writes Unix milliseconds as a date if they are one.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -58,14 +59,22 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	if proto == remotewrite.V2 && (err == nil || x.counted) {
 		written(w.Header(), &res)
 	}
-	if err != nil {
+	var verdict *refusal // the store's, on a part of the batch
+	if err != nil && (!errors.As(err, &verdict) || verdict.status != http.StatusBadRequest) {
 		return err
 	}
-	for i, n := range res.Tenants {
-		x.lane.counters[i].samples.Add(float64(n))
+	if err == nil {
+		for i, n := range res.Tenants {
+			x.lane.counters[i].samples.Add(float64(n))
+		}
 	}
-	if res.Refused() > 0 {
-		return dropped(&res, x.reach.Past, x.reach.Future, x.judged)
+	switch {
+	case res.Refused() > 0 && err != nil:
+		return dropped(verdict.text+"; the gateway ", &res, x)
+	case res.Refused() > 0:
+		return dropped(fmt.Sprintf("stored %d samples, ", res.Samples+res.Histograms), &res, x)
+	case err != nil:
+		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

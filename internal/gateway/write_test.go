@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
@@ -282,6 +283,58 @@ func TestWritePartialDrop(t *testing.T) {
 	u.say(500, "")
 	if a := g.Write("alice", []prompb.TimeSeries{old, up()}); a.Status != 503 {
 		t.Errorf("a failed store beside a drop: %+v; the kept sample would be lost", a)
+	}
+}
+
+// TestWriteBothRefuse: where the store refuses a part of a batch and the gateway another, the sender is told both.
+func TestWriteBothRefuse(t *testing.T) {
+	old := gatewaytest.Series(time.Now().Add(-20*time.Minute), 1, "__name__", "old_metric")
+	for kind, says := range map[string]string{
+		"m3":         "the store refused a part of the batch, the rest is stored: a series has the same label twice; the gateway dropped 1: too_old 1 (older than 10m0s, example {__name__=\"old_metric\"} at 20",
+		"prometheus": `the store refused the batch and may have kept nothing of it: bad_request_errors: count=1, last=tags duplicate; the gateway dropped 1: too_old 1 (older than 10m0s, example {__name__="old_metric"} at 20`,
+	} {
+		u := newUpstream(t, ok)
+		u.say(400, `{"status":"error","error":"bad_request_errors: count=1, last=tags duplicate"}`)
+		g := start(t, kind, u)
+		if a := g.Write("alice", []prompb.TimeSeries{old, up()}); a.Status != 400 || !strings.HasPrefix(a.Body, says) {
+			t.Errorf("%s: %+v", kind, a)
+		}
+		u.say(500, "")
+		if a := g.Write("alice", []prompb.TimeSeries{old, up()}); a.Status != 503 || strings.Contains(a.Body, "dropped") {
+			t.Errorf("%s: it will come again: %+v", kind, a)
+		}
+	}
+}
+
+// TestWriteRefusalsAreShort: a line under 1 KiB has every count, whatever the store says and however long the examples are.
+func TestWriteRefusalsAreShort(t *testing.T) {
+	u := newUpstream(t, ok)
+	u.say(400, strings.Repeat("out of order sample\nü", 1000))
+	g := start(t, "prometheus", u)
+	long := strings.Repeat("ü", 500)
+	now := time.Now()
+	batch := []prompb.TimeSeries{
+		gatewaytest.Series(now.Add(-time.Hour), 1, "__name__", "up", "a", long), gatewaytest.Series(now.Add(time.Hour), 1, "__name__", "up", "a", long),
+		up("a", long, "b", "\xff"), up("a", long, "", "x"), gatewaytest.Series(now, 1, "a", long), up("a", long, "a", "x"), up("a", strings.Repeat(long, 100)),
+	}
+	crowded := up()
+	for i := range 600 {
+		crowded.Labels = append(crowded.Labels, prompb.Label{Name: fmt.Sprintf("l%04d", i), Value: "v"})
+	}
+	batch = append(batch, crowded)
+	for _, more := range [][]prompb.TimeSeries{nil, {up()}} { // the second batch reaches the store
+		a := g.Write("alice", append(batch, more...))
+		if a.Status != 400 || len(a.Body) > 1024 || strings.Count(a.Body, "\n") != 1 || !utf8.ValidString(a.Body) {
+			t.Errorf("%d bytes: %+v", len(a.Body), a)
+		}
+		for _, reason := range []string{"too_old", "too_new", "invalid_utf8", "invalid_label_name", "invalid_metric_name", "duplicate_label", "label_too_long", "too_many_labels"} {
+			if !strings.Contains(a.Body, reason+" 1") {
+				t.Errorf("%q lacks %s", a.Body, reason)
+			}
+		}
+		if !strings.Contains(a.Body, "dropped 8: too_old 1 (older than 10m0s, example ") {
+			t.Errorf("no example in %q", a.Body)
+		}
 	}
 }
 
