@@ -63,10 +63,8 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	if err != nil && (!errors.As(err, &verdict) || verdict.status != http.StatusBadRequest) {
 		return err
 	}
-	if err == nil {
-		for i, n := range res.Tenants {
-			x.lane.counters[i].samples.Add(float64(n))
-		}
+	if err == nil || x.counted {
+		countStored(x, &res)
 	}
 	switch {
 	case res.Refused() > 0 && err != nil:
@@ -233,25 +231,23 @@ func (h *Handler) decode(body *buf.Buffer, x *exchange) (*buf.Buffer, error) {
 	return decoded, nil
 }
 
-// storeCounts lowers the counts of res to what a store of 2.0 says that it wrote; false: it does not say, so that nothing is
-// proven to be written at all.
+// storeCounts lowers the counts of res to what a store of 2.0 says that it wrote: by the specification nothing of what it does not
+// name. false: it names nothing, so that it may not know 2.0.
 func storeCounts(head http.Header, res *remotewrite.Result) bool {
-	n, err := strconv.Atoi(head.Get(samplesWritten))
-	if err != nil {
-		return false
+	said, wrote := false, [3]int{}
+	for i, name := range []string{samplesWritten, histogramsWritten, exemplarsWritten} {
+		if n, err := strconv.Atoi(head.Get(name)); err == nil {
+			said, wrote[i] = true, max(n, 0)
+		}
 	}
-	res.Samples = min(res.Samples, max(n, 0))
-	if n, err = strconv.Atoi(head.Get(histogramsWritten)); err == nil {
-		res.Histograms = min(res.Histograms, max(n, 0))
+	if said {
+		res.Samples, res.Histograms, res.Exemplars = min(res.Samples, wrote[0]), min(res.Histograms, wrote[1]), min(res.Exemplars, wrote[2])
 	}
-	if n, err = strconv.Atoi(head.Get(exemplarsWritten)); err == nil {
-		res.Exemplars = min(res.Exemplars, max(n, 0))
-	}
-	return true
+	return said
 }
 
-// forward sends the batch out, which it gives away, and is nil only if the store acknowledged all of it. The counts of res
-// become those of the store where that tells them.
+// forward sends the batch out, which it gives away, and is nil only if the store acknowledged all samples and histograms of it.
+// The counts of res become those of the store where that tells them.
 func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer, res *remotewrite.Result) error {
 	batch := proxy.NewPayload(out)
 	defer batch.Drop() // kept for the second question that some answers of the downsampler call for
@@ -287,8 +283,10 @@ func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer, res *re
 // A receiver that does not know 2.0 says so with 415 or, if it is old, takes the batch for an empty one of 1.0 and says 204,
 // or for a broken one and says 400; only one that knows it sends counts. The sender keeps its batch then, and brings it again:
 // with protocol auto as 1.0.
+// One that knows it and says success must have written all: a part is to be told with a 400.
 func (h *Handler) verdict2(x *exchange, got stored, res *remotewrite.Result) error {
-	x.counted = storeCounts(got.header, res)
+	final := got.status/100 == 2 || got.status == http.StatusBadRequest // else the batch comes again, and what it left counts for nothing
+	x.counted = final && storeCounts(got.header, res)
 	refused := got.status == http.StatusBadRequest && x.state.Store.Protocol != m3.Protocol2
 	switch {
 	case got.status == http.StatusUnsupportedMediaType, !x.counted && (got.status/100 == 2 || refused):
@@ -301,6 +299,8 @@ func (h *Handler) verdict2(x *exchange, got stored, res *remotewrite.Result) err
 		return unavailable("the store does not take remote write 2.0; send the batch again, and it is passed on as 1.0")
 	case got.status/100 != 2:
 		return writeVerdict(x, got, res)
+	case res.Samples+res.Histograms < x.kept:
+		return badRequest("stored %d of %d samples, the store left out the others and gave no reason", res.Samples+res.Histograms, x.kept)
 	}
 	return nil
 }
@@ -337,6 +337,16 @@ func (h *Handler) send(r *http.Request, x *exchange, batch *proxy.Payload, extra
 	// A success counts once its header is whole; a text that is cut short is only a poorer explanation.
 	text, _ := io.ReadAll(io.LimitReader(ans.Body, maxVerdict))
 	return stored{ans.StatusCode, ans.Header, text}, nil
+}
+
+// countStored books what the store has acknowledged. Of a part of a batch of several tenants it does not say whose it is: each is
+// booked its share.
+func countStored(x *exchange, res *remotewrite.Result) {
+	for i, n := range res.Tenants {
+		if n > 0 {
+			x.lane.counters[i].samples.Add(float64(n) * float64(res.Samples+res.Histograms) / float64(x.kept))
+		}
+	}
 }
 
 // countDropped books what was not forwarded. In a batch of several tenants it is booked on the first: a dropped series has

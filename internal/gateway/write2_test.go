@@ -284,6 +284,91 @@ func TestExemplarsAlone(t *testing.T) {
 	}
 }
 
+// TestStoreSaysLess: a store of 2.0 that says success to less than it was sent has not acknowledged the batch, and what it does
+// acknowledge is what is counted, whatever its status.
+func TestStoreSaysLess(t *testing.T) {
+	const less = "stored %d of %d samples, the store left out the others and gave no reason\n"
+	one := []prompb.TimeSeries{up("job", "x")}
+	for name, tc := range map[string]struct {
+		status int
+		counts []int
+		one    string // what a sender of 1.0 is told that sent one sample
+		two    string // what one of 2.0 is told that sent a sample, a histogram and an exemplar
+		wrote  string // and in its headers
+		booked float64
+	}{
+		"nothing":               {204, []int{0, 0, 0}, fmt.Sprintf(less, 0, 1), fmt.Sprintf(less, 0, 2), "0 0 0", 0},
+		"no histogram":          {200, []int{1, 0, 1}, "", fmt.Sprintf(less, 1, 2), "1 0 1", 2},
+		"no exemplar":           {204, []int{1, 1, 0}, "", "", "1 1 0", 3},
+		"more than it was sent": {204, []int{9, 9, 9}, "", "", "1 1 1", 3},
+		"fewer than none":       {204, []int{-1, 1, 1}, fmt.Sprintf(less, 0, 1), fmt.Sprintf(less, 1, 2), "0 1 1", 1},
+		"refused a part": {400, []int{1, 0, 0}, "stored 1 samples, the store refused what came with them: out of order sample\n",
+			"stored 1 of 2 samples, the store refused the others: out of order sample\n", "1 0 0", 2},
+		"failed": {500, []int{1, 1, 1}, "the store failed to take the batch: out of order sample\n", "the store failed to take the batch: out of order sample\n", "  ", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := newUpstream(t, nil)
+			u.wrote(tc.status, tc.counts...)
+			g := protocolGateway(t, u, "2.0")
+			status := func(text string) int {
+				switch {
+				case text == "":
+					return 204
+				case tc.status == 500:
+					return 503
+				}
+				return 400
+			}
+			if a := g.Write("alice", one); a.Status != status(tc.one) || a.Body != tc.one || a.Header.Get("X-Prometheus-Remote-Write-Samples-Written") != "" {
+				t.Errorf("1.0: %+v, want %q", a, tc.one)
+			}
+			if a, wrote := write2(t, g); a.Status != status(tc.two) || a.Body != tc.two || wrote != tc.wrote {
+				t.Errorf("2.0: %+v, wrote %q; want %q, %q", a, wrote, tc.two, tc.wrote)
+			}
+			if got := metricOf(t, g.Admin("GET", "/metrics").Body, `m3gateway_gateway_samples_total{tenant="team-a"}`); got != tc.booked {
+				t.Errorf("%v samples counted, want %v", got, tc.booked)
+			}
+		})
+	}
+	// What a store does not name it has not written; what the gateway dropped is told, too.
+	u := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", "1")
+	})
+	g := protocolGateway(t, u, "auto")
+	if a, wrote := write2(t, g); a.Status != 400 || a.Body != fmt.Sprintf(less, 1, 2) || wrote != "1 0 0" {
+		t.Errorf("%+v, wrote %q", a, wrote)
+	}
+	u.wrote(204, 0, 0, 0)
+	g = protocolGateway(t, u, "2.0")
+	if a := g.Write("alice", append(one, gatewaytest.Series(time.Unix(0, 0), 1, "__name__", "old"))); a.Status != 400 ||
+		!strings.HasPrefix(a.Body, strings.TrimSpace(fmt.Sprintf(less, 0, 1))+"; the gateway dropped 1: too_old 1 (older than") {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestStoreSaysLessOfSeveral: the part of a batch of several tenants that is stored is booked on them by their shares.
+func TestStoreSaysLessOfSeveral(t *testing.T) {
+	u := newUpstream(t, nil)
+	u.wrote(400, 2, 0, 0)
+	g := gatewaytest.Start(t, gatewaytest.Setup{
+		Users: []string{"both"}, Tenancy: "  client_label: allow\n  users:\n    both: {tenants: [team-a, team-b]}\n", Kind: "prometheus",
+		Upstreams: []string{u.URL}, UpstreamExtra: "  protocol: 2.0\n",
+	})
+	batch := []prompb.TimeSeries{up("tenant", "team-b")}
+	for _, job := range []string{"x", "y", "z"} {
+		batch = append(batch, up("tenant", "team-a", "job", job))
+	}
+	if a := g.Write("both", batch); a.Status != 400 || !strings.HasPrefix(a.Body, "stored 2 of 4 samples") {
+		t.Errorf("%+v", a)
+	}
+	metrics := g.Admin("GET", "/metrics").Body
+	for tenant, want := range map[string]float64{"team-a": 1.5, "team-b": 0.5} {
+		if got := metricOf(t, metrics, `m3gateway_gateway_samples_total{tenant="`+tenant+`"}`); got != want {
+			t.Errorf("%v samples counted for %s, want %v", got, tenant, want)
+		}
+	}
+}
+
 // TestWrite1As2: with protocol 2.0 a sender of 1.0 is translated, and answered as 1.0 is.
 func TestWrite1As2(t *testing.T) {
 	u := newUpstream(t, nil)
