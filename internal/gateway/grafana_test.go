@@ -156,7 +156,7 @@ func TestClientLibrary(t *testing.T) {
 			t.Fatal(err)
 		}
 		a, ctx := v1.NewAPI(client), context.Background()
-		metric, at := h.run+"requests_total", h.now.Add(time.Second).Truncate(time.Millisecond) // what is between two is rounded
+		metric, at := h.run+"requests_total", h.now.Add(time.Second).Truncate(time.Second)
 		start, end := h.now.Add(-5*time.Minute), h.now.Add(10*time.Second)
 		check := func(what string, got, want any, err error) {
 			t.Helper()

@@ -50,6 +50,7 @@ func TestReadLimits(t *testing.T) {
 		}, map[string]string{
 			query("rate(up[3h])"):                                            "spans 3h0m0s; limits.reads.range allows 2h0m0s",
 			query("max_over_time(rate(up[1h])[2h:])"):                        "spans 3h0m0s",
+			query("up", "&lookback_delta=3h"):                                "spans 3h0m0s",
 			queryRange("up", now-7201, now, "60"):                            "spans 2h0m1s",
 			"/api/v1/labels?start=0":                                         "limits.reads.range",
 			"/api/v1/series?match[]=up&start=0":                              "limits.reads.range",
@@ -64,6 +65,7 @@ func TestReadLimits(t *testing.T) {
 		}, map[string]string{
 			query("rate(up[3h])"):                      "looks back 3h0m",
 			query("up offset 3h"):                      "limits.reads.lookback allows 2h0m0s",
+			query("up", "&lookback_delta=10800"):       "looks back 3h0m",
 			query("up", "&time=", now-8000):            "looks back 2h13m",
 			query("up", "&time=1970-01-01T00:00:00Z"):  "limits.reads.lookback",
 			queryRange("up", now-8000, now-7500, "60"): "limits.reads.lookback",

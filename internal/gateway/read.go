@@ -86,8 +86,9 @@ func (x *exchange) instant(in, out url.Values, reach *query.Reach) error {
 	if err != nil {
 		return err
 	}
+	more := lookback(in)
 	return x.judge(limits.Read{
-		Start: at, End: at, Oldest: reach.OldestOf(at), Longest: reach.Longest, Subquery: reach.SubqueryPoints(0),
+		Start: at, End: at, Oldest: reach.OldestOf(at) - more, Longest: reach.Longest + more, Subquery: reach.SubqueryPoints(0),
 	})
 }
 
@@ -113,9 +114,18 @@ func (x *exchange) steps(in, out url.Values, reach *query.Reach) error {
 		return err
 	}
 	step, _ := duration(out.Get("step"))
+	more := lookback(in)
 	return x.judge(limits.Read{
-		Start: start, End: end, Step: step.Milliseconds(), Oldest: reach.OldestOf(start), Longest: reach.Longest, Subquery: reach.SubqueryPoints(end - start),
+		Start: start, End: end, Step: step.Milliseconds(), Subquery: reach.SubqueryPoints(end - start),
+		Oldest: reach.OldestOf(start) - more, Longest: reach.Longest + more,
 	})
+}
+
+// lookback is the client's look-back delta in milliseconds: what every selector may read before its moment. Without one, it is
+// the store's, which no limit counts.
+func lookback(in url.Values) int64 {
+	d, _ := duration(in.Get("lookback_delta"))
+	return d.Milliseconds()
 }
 
 // options takes the parameters that only some stores know.
@@ -123,10 +133,14 @@ func (x *exchange) options(in, out url.Values) error {
 	if x.state.Store.Kind == m3.KindPrometheus {
 		return errors.Join(take(in, out, isDuration, "lookback_delta"), take(in, out, isStats, "stats"))
 	}
-	if in.Get("lookback_delta") != "" {
-		return badRequest("invalid parameter \"lookback_delta\": it is not supported by this store")
+	checked := url.Values{} // an answer without statistics is whole, too
+	if err := errors.Join(take(in, checked, isDuration, "lookback_delta"), take(in, checked, isStats, "stats")); err != nil {
+		return err
 	}
-	return take(in, url.Values{}, isStats, "stats") // an answer without statistics is whole, too
+	if d, ok := duration(checked.Get("lookback_delta")); ok {
+		out.Set(m3.LookbackParam(d))
+	}
+	return nil
 }
 
 // isStats reports the values of `stats` that Prometheus knows.

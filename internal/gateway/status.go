@@ -166,6 +166,9 @@ func readVerdict(k m3.Kind, status int, body []byte) *refusal {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		return &refusal{status: http.StatusServiceUnavailable, kind: errorType(k, body), text: text}
 	case http.StatusInternalServerError, http.StatusBadGateway:
+		if k == m3.KindM3 && m3.QueryAtFault(body) {
+			return &refusal{status: http.StatusUnprocessableEntity, kind: "execution", text: text}
+		}
 		return &refusal{status: http.StatusServiceUnavailable, kind: "unavailable", text: text}
 	}
 	return unavailable(fmt.Sprintf("the upstream answered %d to a read; check upstream.kind and its URLs", status))

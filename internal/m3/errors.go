@@ -37,6 +37,8 @@ func CleanError(body []byte) string {
 		{"multiple matches for labels", "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"},
 		{"same labelset", "the result of the query contains two series with the same labels"},
 		{"error parsing regexp", "invalid regular expression"},
+		{dfaStates, regexpTooLarge},
+		{regexpInstructions, regexpTooLarge},
 		{"invalid label name", "a series has a label name that the store cannot query"},
 		{"modifier is disabled", "the store does not support the @ modifier"},
 		{"negative offset is disabled", "the store does not support negative offsets"},
@@ -64,6 +66,17 @@ func CleanError(body []byte) string {
 	}
 	return "the store answered with an error"
 }
+
+// The index of M3's database nodes takes regular expressions of up to 10,000 states, which is about the length of all their
+// alternatives without what those share at their beginnings. Of a larger one the coordinator says 500.
+const (
+	dfaStates          = "dfa contains more than"
+	regexpInstructions = "too many instructions"
+	regexpTooLarge     = "a regular expression of the query, or that of the user's tenants, is too large for the store"
+)
+
+// QueryAtFault says that an answer of status 500 is about the query: no other member and no other time has a better one.
+func QueryAtFault(body []byte) bool { return CleanError(body) == regexpTooLarge }
 
 // presentable says that s is short, one line of valid UTF-8, and printable.
 func presentable(s string) bool {

@@ -130,6 +130,8 @@ func TestCleanError(t *testing.T) {
 		{"error parsing regexp: missing closing ): `^(?:()$`", "invalid regular expression"},
 		{"expanding series: invalid label name: bad.label", "a series has a label name that the store cannot query"},
 		{`found duplicate series for the match group {tenant="a"} on the right hand-side of the operation: [{x="secret"}, {x="y"}];many-to-many matching not allowed: matching labels must be unique on one side`, "many-to-many matching not allowed: matching labels must be unique on one side"},
+		{"dfa contains more than 10000 states", regexpTooLarge},
+		{"too many instructions", regexpTooLarge},
 		{`snappy: corrupt input`, "the store could not decode the request"},
 		{`no etcd cluster found for zone: other`, "the store answered with an error"},
 		{``, "the store answered with an error"},
@@ -265,4 +267,20 @@ func TestCheck(t *testing.T) {
 	}
 	c.Kind, c.Namespace = KindPrometheus, ""
 	c.Check(func(field, problem string) { t.Errorf("a Prometheus needs no namespace: %s: %s", field, problem) })
+}
+
+func TestQueryAtFault(t *testing.T) {
+	for text, want := range map[string]bool{"dfa contains more than 10000 states": true, "too many instructions": true, "query timed out": false, "": false} {
+		if QueryAtFault(answer(text)) != want {
+			t.Errorf("%q: %v", text, !want)
+		}
+	}
+}
+
+func TestLookbackParam(t *testing.T) {
+	for d, want := range map[time.Duration]string{time.Minute: "60s", 1500 * time.Millisecond: "1500ms", time.Microsecond: "1ms", 24 * time.Hour: "86400s"} {
+		if name, v := LookbackParam(d); name != "lookback" || v != want {
+			t.Errorf("%v: %s=%s", d, name, v)
+		}
+	}
 }

@@ -87,3 +87,11 @@ func TimeoutParam(d time.Duration) string {
 	d = min(max(d, time.Second), 10*time.Minute)
 	return strconv.FormatInt(int64(d/time.Second), 10) + "s"
 }
+
+// LookbackParam is the query parameter of kind m3 that is Prometheus' lookback_delta, and its value for d, which needs a unit.
+func LookbackParam(d time.Duration) (name, value string) {
+	if d%time.Second == 0 {
+		return "lookback", strconv.FormatInt(int64(d/time.Second), 10) + "s"
+	}
+	return "lookback", strconv.FormatInt(max(d.Milliseconds(), 1), 10) + "ms"
+}

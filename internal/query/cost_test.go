@@ -46,7 +46,31 @@ func BenchmarkPromQL(b *testing.B) {
 			b.ReportAllocs()
 			defer reportCPU(b)()
 			for b.Loop() {
-				if _, err := c.PromQL(bc.scope, bc.query); err != nil {
+				if err := anew(c, bc.scope, bc.query); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// anew confines a query that the Confiner does not remember.
+func anew(c *Confiner, s Scope, expr string) error {
+	scope, err := newConfinement(s)
+	if err == nil {
+		_, err = c.confine(scope, expr)
+	}
+	return err
+}
+
+// BenchmarkRemembered is a query that was asked before.
+func BenchmarkRemembered(b *testing.B) {
+	for name, s := range map[string]Scope{"one": alice, "two-tenants": two} {
+		b.Run(name, func(b *testing.B) {
+			c := New(PromQL231, DefaultLimits())
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.PromQL(s, dashboardQuery); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -86,12 +110,20 @@ func TestPromQLAllocations(t *testing.T) {
 	c := New(PromQL231, DefaultLimits())
 	for query, budget := range map[string]float64{"up": 22, dashboardQuery: 260} {
 		got := testing.AllocsPerRun(200, func() {
-			if _, err := c.PromQL(alice, query); err != nil {
+			if err := anew(c, alice, query); err != nil {
 				t.Fatal(err)
 			}
 		})
 		if got > budget {
 			t.Errorf("%.0f allocations for %s, budget %.0f", got, query, budget)
+		}
+		again := testing.AllocsPerRun(200, func() {
+			if _, err := c.PromQL(alice, query); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if again > 4 {
+			t.Errorf("%.0f allocations for %s when it is remembered, budget 4", again, query)
 		}
 	}
 }

@@ -34,11 +34,12 @@ func DefaultLimits() Limits {
 	}
 }
 
-// Confiner rewrites queries for stores of one dialect. It is immutable and safe for concurrent use.
+// Confiner rewrites queries for stores of one dialect. It is safe for concurrent use.
 type Confiner struct {
 	dialect Dialect
 	limits  Limits
 	parser  parser.Parser
+	memo    memo
 }
 
 // New returns a Confiner for stores that speak dialect.
@@ -66,6 +67,18 @@ func (c *Confiner) Query(s Scope, expr string) (Query, error) {
 	if err != nil {
 		return Query{}, err
 	}
+	if q, ok := c.memo.find(scope.text, expr); ok {
+		return q, nil
+	}
+	q, err := c.confine(scope, expr)
+	if err == nil {
+		c.memo.add(scope.text, expr, q)
+	}
+	return q, err
+}
+
+// confine is Query without a memory.
+func (c *Confiner) confine(scope confinement, expr string) (Query, error) {
 	tree, err := c.read(expr)
 	if err != nil {
 		return Query{}, err

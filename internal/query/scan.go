@@ -11,6 +11,14 @@ import (
 // bound measures what parsing expr would cost, before it is paid: the parser's type check is quadratic in the nesting,
 // and it compiles every regular expression. A text that is no query is left to the parser to report.
 func (c *Confiner) bound(expr string) error {
+	if c.small(expr) {
+		return nil
+	}
+	return c.measure(expr)
+}
+
+// measure is bound, token by token.
+func (c *Confiner) measure(expr string) error {
 	var (
 		lex     = parser.Lex(expr)
 		item    parser.Item
@@ -53,6 +61,37 @@ func (c *Confiner) bound(expr string) error {
 		}
 		prev = item.Typ
 	}
+}
+
+// small reports that bound can find nothing in expr, without cutting it into tokens: it has no more bytes than it may have
+// nodes, no more brackets than may be nested, and regular expressions, if any, that compile to about their length: none with a
+// counted repetition or a class by name. What takes a closer look, such as an escape or a comment, is not small.
+func (c *Confiner) small(expr string) bool {
+	l := &c.limits
+	if len(expr) > min(l.MaxNodes, l.MaxRegexBytes, l.MaxRegexSize) {
+		return false
+	}
+	brackets, quote, regexes, inString := 0, byte(0), false, false
+	for i := range len(expr) {
+		switch b := expr[i]; b {
+		case '\\', '#':
+			return false
+		case '"', '\'', '`':
+			switch quote {
+			case 0:
+				quote = b
+			case b:
+				quote = 0
+			}
+		case '(', '[':
+			brackets++
+		case '~':
+			regexes = true
+		case '{':
+			inString = inString || quote != 0
+		}
+	}
+	return brackets <= l.MaxDepth && !(regexes && inString)
 }
 
 // inParserWords returns expr with calls of holt_winters under the name that the parser knows. Strings, comments and
