@@ -18,6 +18,7 @@ type metrics struct {
 	dropped  *prometheus.CounterVec
 	unknown  prometheus.Counter
 	raw      prometheus.Counter
+	excess   *prometheus.CounterVec
 
 	mu      sync.Mutex
 	tenants map[string]*tenantCounters
@@ -50,12 +51,15 @@ func newMetrics(reg prometheus.Registerer, b *limits.Budget) *metrics {
 		raw: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "m3gateway_gateway_stored_not_aggregated_total", Help: "Writes that the store took raw while its downsampler refused samples as too late.",
 		}),
+		excess: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "m3gateway_gateway_read_limit_total", Help: "Reads refused or cut for a limit of their tenant, by its key under limits.reads.",
+		}, []string{"limit"}),
 		tenants: map[string]*tenantCounters{},
 	}
 	free := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "m3gateway_gateway_inflight_bytes_left", Help: "Bytes of limits.inflight_bytes not in use.",
 	}, func() float64 { return float64(b.Left()) })
-	reg.MustRegister(m.requests, m.seconds, m.samples, m.dropped, m.unknown, m.raw, free)
+	reg.MustRegister(m.requests, m.seconds, m.samples, m.dropped, m.unknown, m.raw, m.excess, free)
 	return m
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -98,6 +99,19 @@ func TestReadLimits(t *testing.T) {
 				if saw := u.take(); len(saw) > 0 {
 					t.Errorf("%s, %s: %s: the store saw %+v", kind, tc.reads, path, saw)
 				}
+			}
+			refused := 0
+			for line := range strings.Lines(g.Admin("GET", "/metrics").Body) {
+				if _, n, ok := strings.Cut(line, `m3gateway_gateway_read_limit_total{limit="`); ok {
+					n, err := strconv.Atoi(strings.TrimSpace(n[strings.Index(n, "}")+1:]))
+					if err != nil {
+						t.Fatal(err)
+					}
+					refused += n
+				}
+			}
+			if refused != len(tc.over) {
+				t.Errorf("%s, %s: %d counted", kind, tc.reads, refused)
 			}
 		}
 	}

@@ -203,6 +203,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f 
 	defer x.loan.close()
 	err := f(out, r, x)
 	begun := out.status != 0
+	if e := (*limits.Excess)(nil); errors.As(err, &e) {
+		h.metrics.excess.WithLabelValues(e.Key).Inc()
+	}
 	if err != nil && !begun {
 		h.refuse(out, r, x, err)
 	}

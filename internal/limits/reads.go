@@ -63,6 +63,8 @@ type Read struct {
 
 // Excess is a read that is over a limit. Its text is for the client.
 type Excess struct {
+	// Key is the limit's under limits.reads.
+	Key string
 	// Busy: the limit is one of what is under way, so that the same read may be taken later.
 	Busy bool
 	text string
@@ -72,7 +74,7 @@ func (e *Excess) Error() string { return e.text }
 
 // over makes an Excess: what is asked, the key of the limit and its value, and what to do.
 func over(asked, key, limit, remedy string) *Excess {
-	return &Excess{text: fmt.Sprintf("%s; limits.reads.%s allows %s; %s", asked, key, limit, remedy)}
+	return &Excess{Key: key, text: fmt.Sprintf("%s; limits.reads.%s allows %s; %s", asked, key, limit, remedy)}
 }
 
 // Judge returns the limit that r is over at now, or nil.
