@@ -51,7 +51,8 @@ func parameters() []shape {
 		good("a timeout of nothing", q+"?query=up&timeout=1ms", up+" timeout=1s"),
 		{name: "limit", raw: get(q + "?query=up&limit=7"), status: 200, saw: []string{`POST /api/v1/query limit=7 query=up{tenant="a"}`}, m3: &outcome{200, sawUp}},
 		{name: "stats", raw: get(q + "?query=up&stats=all"), status: 200, saw: []string{up + " stats=all"}, m3: &outcome{200, sawUp}},
-		{name: "lookback_delta", raw: get(q + "?query=up&lookback_delta=1m"), status: 200, saw: []string{`POST /api/v1/query lookback_delta=1m query=up{tenant="a"}`}, m3: &outcome{400, nil}},
+		{name: "lookback_delta", raw: get(q + "?query=up&lookback_delta=1m"), status: 200, saw: []string{`POST /api/v1/query lookback_delta=1m query=up{tenant="a"}`},
+			m3: &outcome{200, []string{`POST /api/v1/query lookback=60s query=up{tenant="a"}`}}},
 		good("the prefix of Mimir", "/prometheus/api/v1/query?query=up", up),
 
 		bad("no query", q),
