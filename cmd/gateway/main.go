@@ -26,6 +26,7 @@ Examples:
 type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run the gateway until SIGTERM; SIGHUP reloads."`
 	Check   checkCmd   `cmd:"" help:"Check a configuration and everything it names; print what it means."`
+	Smoke   smokeCmd   `cmd:"" help:"Try a running gateway from outside: write, read, and be refused."`
 	Plan    planCmd    `cmd:"" help:"Say what an M3 cluster needs in disk, files, memory and cores."`
 	Passwd  passwdCmd  `cmd:"" help:"Ask for a password and print the user's htpasswd line."`
 	Version versionCmd `cmd:"" help:"Print the version."`
