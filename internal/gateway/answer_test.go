@@ -225,7 +225,7 @@ func TestStripTenantLabel(t *testing.T) {
 		}
 	}
 	span := fmt.Sprintf("&start=%d&end=%d", now.Unix()-60, now.Unix()+60)
-	at := fmt.Sprintf("&time=%d", now.Unix()+1)
+	at := fmt.Sprintf("&time=%d", now.Unix()+60)
 	for path, want := range map[string]string{
 		"/api/v1/query?query=up" + at:                                                                    `"metric":{"__name__":"up","job":"x"}`,
 		"/api/v1/query?query=" + url.QueryEscape(`count by (tenant) (up)`) + at:                          `"metric":{}`,

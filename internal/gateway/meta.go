@@ -148,6 +148,10 @@ func (h *Handler) merged(w http.ResponseWriter, r *http.Request, x *exchange, pa
 
 // gather asks for each selector, some at once, and merges what is found. The first failure ends all.
 func (h *Handler) gather(ctx context.Context, x *exchange, path string, shape query.Shape, out url.Values, selectors []string) ([]string, error) {
+	reads := x.lane.reads
+	allowed := min(reads.Timeout, x.state.ReadTimeout)
+	ctx, stop := context.WithTimeoutCause(ctx, allowed, errSilent) // for all of them together
+	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var (
@@ -180,10 +184,14 @@ func (h *Handler) gather(ctx context.Context, x *exchange, path string, shape qu
 		})
 	}
 	work.Wait()
-	if err := context.Cause(ctx); err != nil {
+	switch err := context.Cause(ctx); err {
+	case nil:
+		return query.MergeValues(parts...), nil
+	case errSilent:
+		return nil, reads.TooSlow(allowed)
+	default:
 		return nil, err
 	}
-	return query.MergeValues(parts...), nil
 }
 
 // question is one request of gather.
@@ -203,16 +211,13 @@ func (h *Handler) question(ctx context.Context, t *tally, shape query.Shape, req
 		found = append(found, s)
 		return nil
 	}
-	body := &failure{r: ans.Body}
-	limit := x.lane.reads.AnswerBytes
-	if limit == 0 {
-		limit = 1 << 62
-	}
+	body := &failure{r: ans.Body, count: t.read}
+	const unlimited = 1 << 62 // t.read and the pool hold the limit
 	if shape == query.Sets {
-		err = query.EachSeries(body, limit, x.lane.strip, keep)
+		err = query.EachSeries(body, unlimited, x.lane.strip, keep)
 	} else {
 		strip := x.stripped()
-		err = query.EachString(body, limit, func(s string) error {
+		err = query.EachString(body, unlimited, func(s string) error {
 			if strip != "" && s == strip {
 				return nil
 			}
@@ -227,12 +232,18 @@ func (h *Handler) question(ctx context.Context, t *tally, shape query.Shape, req
 
 // failure notes what broke a body off, so that it is not taken for a fault of its content.
 type failure struct {
-	r   io.Reader
-	err error
+	r     io.Reader
+	count func(n int) error // may be nil
+	err   error
 }
 
 func (f *failure) Read(b []byte) (int, error) {
 	n, err := f.r.Read(b)
+	if f.count != nil {
+		if over := f.count(n); over != nil {
+			err = over
+		}
+	}
 	if err != nil && err != io.EOF {
 		f.err = err
 	}
@@ -244,9 +255,21 @@ type tally struct {
 	x    *exchange
 	base int64 // of the loan
 
-	mu   sync.Mutex // guards x's loan, too
-	held int64
-	lent int64
+	mu    sync.Mutex // guards x's loan, too
+	held  int64
+	lent  int64
+	bytes int64 // of the store's answers
+}
+
+// read counts n more bytes of answers.
+func (t *tally) read(n int) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	reads := t.x.lane.reads
+	if t.bytes += int64(n); reads.AnswerBytes > 0 && t.bytes > reads.AnswerBytes {
+		return reads.TooLong(t.bytes)
+	}
+	return nil
 }
 
 // add counts n more bytes of memory into the loan.

@@ -127,6 +127,9 @@ func expositionMedia(v string) string {
 	return mime.FormatMediaType("text/plain", known)
 }
 
+// passBytes is what an answer takes while it passes: the buffers of its copying or editing, and of both connections.
+const passBytes = 128 << 10
+
 // pass asks the store and answers with what it says, as it comes.
 func (h *Handler) pass(w http.ResponseWriter, r *http.Request, x *exchange, req *proxy.Request, p passing) error {
 	leave, err := h.enter(x)
@@ -135,6 +138,10 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, x *exchange, req 
 		return err
 	}
 	defer leave()
+	if err := x.loan.resize(x.loan.held + passBytes); err != nil {
+		req.Body.Drop()
+		return err
+	}
 	takes := codingsOf(r.Header)
 	if takes.gzip >= takes.zstd && takes.gzip > 0 && p.edit == nil && !p.coded { // the store's own gzip is passed on
 		req.Header.Set("Accept-Encoding", "gzip")

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -394,5 +395,80 @@ func TestAnswerBytes(t *testing.T) {
 			}
 		}
 		gatewaytest.Until(t, "the log says why", func() bool { return strings.Contains(g.Log.String(), "limits.reads.answer_bytes allows 65536") })
+	}
+	g := startReads(t, "m3", u, "answer_bytes: 64KiB") // of all answers that one becomes
+	size.Store(30 << 10)
+	chunked.Store(false)
+	if a := g.Get("alice", "/api/v1/labels?match[]=a&match[]=b"); a.Status != 200 {
+		t.Errorf("two answers: %d %.300s", a.Status, a.Body)
+	}
+	if a := g.Get("alice", "/api/v1/labels?match[]=a&match[]=b&match[]=c"); !isExcess(a, 422, says) {
+		t.Errorf("three answers: %d %.300s", a.Status, a.Body)
+	}
+}
+
+// TestGathering: an M3 that is asked for many selectors is asked four at a time, for each once; the first failure ends all, and
+// so does the time of one read.
+func TestGathering(t *testing.T) {
+	h := newHeld(t, false)
+	g := startReads(t, "m3", h.upstream, "timeout: 1s")
+	path := "/api/v1/series?match[]=m0"
+	for i := range 20 {
+		path += fmt.Sprintf("&match[]=m%d&match[]=m%d", i, 19-i)
+	}
+	if a := g.Get("alice", path); !isExcess(a, 422, "the query took more than 1s") {
+		t.Errorf("%+v", a)
+	}
+	if n := len(h.take()); n != 4 {
+		t.Errorf("%d questions at once", n)
+	}
+	var under, most, fail atomic.Int64
+	var mu sync.Mutex
+	asked := map[string]int{}
+	u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		n := under.Add(1)
+		defer under.Add(-1)
+		mu.Lock()
+		most.Store(max(most.Load(), n))
+		mu.Unlock()
+		form, _ := url.ParseQuery(r.URL.RawQuery)
+		selector := form.Get("match[]")
+		mu.Lock()
+		asked[selector]++
+		mu.Unlock()
+		if fail.Load() > 0 && strings.Contains(selector, "m07\"") {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"status":"error","error":"query exceeded limit"}`)
+			return
+		}
+		fmt.Fprintf(w, `{"status":"success","data":["%s","all"]}`, selector[11:14])
+	})
+	g = startReads(t, "m3", u, "")
+	path = "/api/v1/label/job/values?"
+	for i := range 60 {
+		path += fmt.Sprintf("match[]=m%02d&match[]=m%02d&", i, i)
+	}
+	a := g.Get("alice", path)
+	if a.Status != 200 || strings.Count(a.Body, ",") != 61 || !strings.HasPrefix(a.Body, `{"status":"success","data":["all","m00","m01"`) {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if len(asked) != 60 || most.Load() > 4 {
+		t.Errorf("%d selectors were asked for, %d at once", len(asked), most.Load())
+	}
+	for s, n := range asked {
+		if n != 1 {
+			t.Errorf("%s was asked for %d times", s, n)
+		}
+	}
+	fail.Store(1)
+	if a := g.Get("alice", "/api/v1/label/job/values?match[]=m01&match[]=m07&match[]=m09"); a.Status != 422 || !strings.Contains(a.Body, "store's limits") {
+		t.Errorf("%+v", a)
+	}
+	many := "/api/v1/labels?"
+	for i := range 65 {
+		many += fmt.Sprintf("match[]=m%d&", i)
+	}
+	if a := g.Get("alice", many); a.Status != 400 || !strings.Contains(a.Body, "more than 64") {
+		t.Errorf("%+v", a)
 	}
 }
