@@ -19,6 +19,7 @@ type writer struct {
 	kind   string
 	base   time.Time
 	prefix string // of every tenant's name
+	timed  bool   // the store's clock does not stand still, so every query says its time
 	smith  *promqlsmith.PromQLSmith
 	parser parser.Parser
 }

@@ -97,8 +97,8 @@ func (w *writer) span(f *form, must bool) {
 	}
 }
 
-// request makes one. A store whose clock does not stand still is always told the time.
-func (w *writer) request(timed bool) request {
+// request makes one.
+func (w *writer) request() request {
 	r := request{method: http.MethodGet, header: http.Header{}, older: w.chance(30)}
 	w.who(&r)
 	var f form
@@ -107,7 +107,7 @@ func (w *writer) request(timed bool) request {
 	case n < 30:
 		r.what = "query"
 		f.add("query", w.query())
-		if timed || w.chance(80) {
+		if w.timed || w.chance(80) {
 			f.add("time", w.at(w.ago(7*time.Minute)))
 		}
 		w.extras(&f)
@@ -266,6 +266,9 @@ func (w *writer) mischief(r *request, f *form) {
 		f.add("query", "up")
 	}
 	n := w.IntN(len(*f))
+	if w.timed && (*f)[n][0] == "time" {
+		n = 0 // the query
+	}
 	switch w.IntN(9) {
 	case 0:
 		f.add((*f)[n][0], (*f)[n][1])
