@@ -4,12 +4,16 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +26,20 @@ const (
 	message2 = "io.prometheus.write.v2.Request"
 )
 
-// startNativeSender starts a Prometheus that scrapes itself and writes that to g as u, with native histograms and exemplars.
+// startTraced serves a counter that has a new exemplar at each scrape.
+func startTraced(t *testing.T) (addr string) {
+	t.Helper()
+	var n atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		i := n.Add(1)
+		w.Header().Set("Content-Type", "application/openmetrics-text; version=1.0.0; charset=utf-8")
+		_, _ = fmt.Fprintf(w, "# TYPE traced counter\ntraced_total %d # {trace_id=\"t%d\"} 1 %s\n# EOF\n", i, i, seconds(time.Now()))
+	}))
+	t.Cleanup(srv.Close)
+	return srv.Listener.Addr().String()
+}
+
+// startNativeSender starts a Prometheus that scrapes itself and exemplars and writes that to g as u, with native histograms.
 func startNativeSender(t *testing.T, g *gateway, u user, message string) *prometheus {
 	t.Helper()
 	return startPrometheus(t, func(addr string) string {
@@ -33,6 +50,8 @@ func startNativeSender(t *testing.T, g *gateway, u user, message string) *promet
 scrape_configs:
   - job_name: self
     static_configs: [{targets: [%q]}]
+  - job_name: traced
+    static_configs: [{targets: [%q]}]
 remote_write:
   - url: %s/api/v1/write
     protobuf_message: %s
@@ -41,7 +60,7 @@ remote_write:
     basic_auth: {username: %s, password: %s}
     tls_config: {ca_file: %s}
     queue_config: {batch_send_deadline: 1s, max_shards: 2}
-`, addr, g.url, message, u.name, u.password, g.caFile)
+`, addr, startTraced(t), g.url, message, u.name, u.password, g.caFile)
 	}, "--enable-feature=exemplar-storage,native-histograms,metadata-wal-records")
 }
 
@@ -83,10 +102,11 @@ func contented(t *testing.T, sender *prometheus) {
 }
 
 // TestProtocols: a real sender of each protocol, with native histograms and exemplars on, has nothing to complain about, and
-// what it sent is there, in either protocol to the store.
+// what it sent is there, in either protocol to the store. A sender puts exemplars into series of their own, which 2.0 has no place
+// for: where it is 2.0 that comes or goes, they are left out.
 func TestProtocols(t *testing.T) {
-	for _, protocol := range []string{"auto", "2.0"} {
-		receiver := startReceiver(t)
+	for _, protocol := range []string{"auto", "1.0", "2.0"} {
+		receiver := startPrometheus(t, func(string) string { return "{}\n" }, "--web.enable-remote-write-receiver", "--enable-feature=exemplar-storage")
 		alice, bob := users()
 		g := startGatewayTo(t, fmt.Sprintf("  kind: prometheus\n  protocol: %s\n  urls: [http://%s]\n", protocol, receiver.addr), alice, bob)
 		for u, message := range map[user]string{alice: message1, bob: message2} {
@@ -95,9 +115,101 @@ func TestProtocols(t *testing.T) {
 				sender := startNativeSender(t, g, u, message)
 				finds(t, g.client(t, u),
 					`rate(prometheus_http_requests_total{job="self",handler="/metrics"}[1m])`,
-					`histogram_count(prometheus_http_request_duration_seconds{job="self",handler="/metrics"}) > 2`)
+					`histogram_count(prometheus_http_request_duration_seconds{job="self",handler="/metrics"}) > 2`,
+					`traced_total{job="traced"} > 2`)
+				finds(t, sender.direct(), `prometheus_remote_storage_exemplars_total{remote_name!=""} > 2`)
+				if protocol == "1.0" || protocol == "auto" && message == message1 {
+					eventually(t, "waiting for exemplars", func() error {
+						got, err := g.client(t, u).exemplars(`traced_total{job="traced"}`)
+						if err == nil && got == 0 {
+							err = errors.New("no exemplars")
+						}
+						return err
+					})
+				} else {
+					eventually(t, "waiting for exemplars to be counted as left out", func() error {
+						return left(g, fmt.Sprintf(`m3gateway_gateway_dropped_samples_total{reason="exemplar",tenant=%q} `, u.tenant))
+					})
+				}
 				contented(t, sender)
 			})
+		}
+	}
+}
+
+// exemplars counts the exemplars of the last minute that c finds.
+func (c client) exemplars(promQL string) (int, error) {
+	now := time.Now()
+	data, err := c.api(http.MethodGet, "/api/v1/query_exemplars", url.Values{"query": {promQL}, "start": {seconds(now.Add(-time.Minute))}, "end": {seconds(now)}})
+	if err != nil {
+		return 0, err
+	}
+	var series []struct{ Exemplars []json.RawMessage }
+	err = json.Unmarshal(data, &series)
+	n := 0
+	for _, s := range series {
+		n += len(s.Exemplars)
+	}
+	return n, err
+}
+
+// left is an error unless the counter that begins the line in g's metrics has counted something.
+func left(g *gateway, counter string) error {
+	status, metrics, err := (client{http: http.DefaultClient, base: g.admin}).do(http.MethodGet, "/metrics", "", nil)
+	if err != nil || status != http.StatusOK {
+		return fmt.Errorf("status %d, %v", status, err)
+	}
+	for line := range strings.Lines(string(metrics)) {
+		if n, ok := strings.CutPrefix(line, counter); ok && strings.TrimSpace(n) != "0" {
+			return nil
+		}
+	}
+	return fmt.Errorf("%scounts nothing", counter)
+}
+
+// TestStoreRefusesAPart: of a batch with one sample that a real store refuses, what the sender is told to be stored is what can be
+// read back: all else in 2.0, perhaps nothing in 1.0. What the gateway itself dropped is told beside it.
+func TestStoreRefusesAPart(t *testing.T) {
+	receiver := startReceiver(t)
+	alice, _ := users()
+	now := time.Now()
+	series := func(at time.Time, value float64, name string) prompb.TimeSeries {
+		return prompb.TimeSeries{Labels: []prompb.Label{{Name: "__name__", Value: name}}, Samples: []prompb.Sample{{Timestamp: at.UnixMilli(), Value: value}}}
+	}
+	none := prompb.TimeSeries{Labels: []prompb.Label{{Name: "__name__", Value: "no_histogram"}}, Histograms: []prompb.Histogram{{
+		Count: &prompb.Histogram_CountInt{CountInt: 99}, PositiveSpans: []prompb.BucketSpan{{Length: 1}}, PositiveDeltas: []int64{1}, Timestamp: now.UnixMilli(),
+	}}}
+	for protocol, says := range map[string]string{
+		"1.0": "the store refused the batch and may have kept nothing of it: ",
+		"2.0": "stored 1 of 2 samples, the store refused the others: ",
+	} {
+		g := startGatewayTo(t, fmt.Sprintf("  kind: prometheus\n  protocol: %s\n  urls: [http://%s]\n", protocol, receiver.addr), alice)
+		c := g.client(t, alice)
+		write := func(batch ...prompb.TimeSeries) (int, string) {
+			raw, err := (&prompb.WriteRequest{Timeseries: batch}).Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			status, text, err := c.do(http.MethodPost, "/api/v1/write", "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, raw)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return status, string(text)
+		}
+		name := func(s string) string { return s + "_" + strings.ReplaceAll(protocol, ".", "") }
+		if status, text := write(series(now, 1, name("known"))); status != http.StatusNoContent {
+			t.Fatalf("%s: %d %s", protocol, status, text)
+		}
+		for beside, bad := range map[string]prompb.TimeSeries{"beside_sample": series(now, 2, name("known")), "beside_histogram": none} {
+			beside = name(beside)
+			status, text := write(series(now, 1, beside), bad, series(now.Add(-time.Hour), 1, "old"))
+			if status != http.StatusBadRequest || !strings.HasPrefix(text, says) || !strings.Contains(text, `; the gateway dropped 1: too_old 1 (older than 10m0s, example {__name__="old"} at `) {
+				t.Errorf("%s: %d %s", protocol, status, text)
+			}
+			got, err := receiver.direct().query(beside, now.Add(time.Second))
+			if stored := len(got) == 1; err != nil || stored != (protocol == "2.0") {
+				t.Errorf("%s: %s is %v, %v; told was %s", protocol, beside, got, err, text)
+			}
 		}
 	}
 }
