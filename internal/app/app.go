@@ -80,7 +80,7 @@ func New(loaded *Loaded, opts Options) (g *Gateway, err error) {
 	g.budget = limits.NewBudget(cfg.Limits.InflightBytes)
 	g.upstream = proxy.NewMetrics(reg)
 	g.handler = gateway.New(gateway.Config{
-		Verifier: g.verifier, Budget: g.budget, Buffers: new(buf.Pool), Log: g.log, Access: cfg.Log.Access, Now: time.Now,
+		Verifier: g.verifier, Budget: g.budget, Buffers: new(buf.Pool), Log: g.log, Access: cfg.Log.Access, HSTS: cfg.Listen.HSTSMaxAge, Now: time.Now,
 		Audit: newLog(config.Log{Format: cfg.Log.Format, Level: "info"}, opts.Log),
 	}, reg)
 	g.server = listen.New(cfg.Listen, g.log, reg)
@@ -117,6 +117,9 @@ func (g *Gateway) HTTPSAddr() net.Addr { return g.server.HTTPSAddr() }
 
 // PlainAddr is where clients connect without TLS, or nil.
 func (g *Gateway) PlainAddr() net.Addr { return g.server.PlainAddr() }
+
+// HTTPAddr is where challenges and redirects are answered, or nil.
+func (g *Gateway) HTTPAddr() net.Addr { return g.server.HTTPAddr() }
 
 // AdminAddr is where the admin port listens.
 func (g *Gateway) AdminAddr() net.Addr { return g.server.AdminAddr() }

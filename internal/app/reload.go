@@ -102,6 +102,9 @@ func (g *Gateway) summary() {
 	cfg := l.Config
 	reach, known := l.edges.Reach()
 	listeners := []any{"https", g.HTTPSAddr().String(), "admin", g.AdminAddr().String()}
+	if a := g.HTTPAddr(); a != nil {
+		listeners = append(listeners, "http", a.String())
+	}
 	if a := g.PlainAddr(); a != nil {
 		listeners = append(listeners, "plain", a.String(), "plain_user", g.fixed)
 	}

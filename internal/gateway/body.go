@@ -86,7 +86,7 @@ func bodyError(err error) error {
 	var timeout net.Error
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
 		return &refusal{status: http.StatusServiceUnavailable, kind: "timeout", retry: retryAfter,
-			text: "the body did not arrive in time (listen.body_timeout)"}
+			text: "the body came too slowly (listen.body_timeout and body_min_rate); nothing of it is stored"}
 	}
 	return errGone
 }

@@ -4,9 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strconv"
 	"sync"
@@ -35,7 +36,9 @@ type Config struct {
 	Audit *slog.Logger
 	// Access writes a line for each request.
 	Access bool
-	Now    func() time.Time
+	// HSTS is the max-age of Strict-Transport-Security on answers to reads over HTTPS; 0: no such header.
+	HSTS time.Duration
+	Now  func() time.Time
 }
 
 // Handler answers clients. It needs a State (Use) before its first request.
@@ -51,6 +54,7 @@ type Handler struct {
 	gzips     sync.Pool
 	zstds     sync.Pool
 	working   chan struct{} // one entry for each batch held decoded
+	hsts      string        // the header's value; empty: none
 	mux       *chi.Mux
 }
 
@@ -58,6 +62,9 @@ type Handler struct {
 func New(cfg Config, reg prometheus.Registerer) *Handler {
 	h := &Handler{Config: cfg, bufs: cfg.Buffers, metrics: newMetrics(reg, cfg.Budget), mux: chi.NewMux()}
 	h.working = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+	if cfg.HSTS > 0 {
+		h.hsts = fmt.Sprintf("max-age=%d", int64(cfg.HSTS/time.Second))
+	}
 	h.confiners.New = func() any { return new(remotewrite.Confiner) }
 	h.learnt = metadata.New(1)
 	h.editors.New = func() any { return new(query.Editor) }
@@ -153,6 +160,7 @@ type exchange struct {
 	user     string               // verified
 	claimed  string               // as sent, where it was denied
 	listener string
+	client   netip.Addr // who opened the connection, as the listener knows it; invalid: it does not
 	bytesIn  int
 	kept     int
 	dropped  int
@@ -198,6 +206,12 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f 
 	x := &exchange{state: h.state.Load(), now: h.Now(), loan: loan{budget: h.Budget}, write: route == "write", listener: "https"}
 	if _, plain := r.Context().Value(fixedUser{}).(string); plain {
 		x.listener = "plain"
+	}
+	if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		x.client = from.Addr()
+	}
+	if h.hsts != "" && x.listener == "https" && !x.write {
+		w.Header().Set("Strict-Transport-Security", h.hsts)
 	}
 	out := &answer{ResponseWriter: w}
 	defer x.loan.close()
@@ -311,7 +325,10 @@ func (h *Handler) audit(r *http.Request, x *exchange, route string, status int, 
 }
 
 func (h *Handler) logAccess(r *http.Request, x *exchange, route string, status int, bytes int64, took time.Duration, err error) {
-	client, _, _ := net.SplitHostPort(r.RemoteAddr)
+	client := ""
+	if x.client.IsValid() {
+		client = x.client.String()
+	}
 	attrs := []slog.Attr{
 		slog.String("route", route), slog.String("method", r.Method), slog.Int("status", status), slog.String("listener", x.listener), slog.String("client", client),
 		slog.String("user", x.user), slog.Int64("bytes_out", bytes), slog.Float64("seconds", took.Seconds()),

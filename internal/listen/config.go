@@ -3,6 +3,7 @@ package listen
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"time"
 )
@@ -10,16 +11,23 @@ import (
 // Defaults is the section as if it were empty.
 func Defaults() Config {
 	return Config{
-		HTTPSAddress:   ":8443",
-		Plain:          Plain{Auth: AuthRequired},
-		AdminAddress:   "127.0.0.1:9091",
-		HeaderTimeout:  10 * time.Second,
-		BodyTimeout:    30 * time.Second,
-		IdleTimeout:    3 * time.Minute,
-		MaxHeaderBytes: 32 << 10,
-		MaxConnections: 10000,
-		ShutdownDelay:  5 * time.Second,
-		DrainTimeout:   30 * time.Second,
+		HTTPSAddress:        ":8443",
+		HTTPCredentials:     Refuse,
+		Plain:               Plain{Auth: AuthRequired},
+		AdminAddress:        "127.0.0.1:9091",
+		HeaderTimeout:       10 * time.Second,
+		BodyTimeout:         30 * time.Second,
+		BodyGrace:           10 * time.Second,
+		BodyMinRate:         1 << 10,
+		AnswerTimeout:       30 * time.Second,
+		IdleTimeout:         3 * time.Minute,
+		MaxHeaderBytes:      32 << 10,
+		MaxConnections:      10000,
+		MaxConnectionsPerIP: 1000,
+		MaxConnectionAge:    10 * time.Minute,
+		HTTP2:               HTTP2{MaxStreams: 100, MaxResets: 100},
+		ShutdownDelay:       5 * time.Second,
+		DrainTimeout:        30 * time.Second,
 	}
 }
 
@@ -45,10 +53,22 @@ func (c *Config) Check(bad func(field, problem string)) {
 	if c.PublicHTTPSPort < 0 || c.PublicHTTPSPort > 65535 {
 		bad("public_https_port", fmt.Sprintf("%d is no port; use the one that clients connect to, as 443, or leave it out", c.PublicHTTPSPort))
 	}
+	if c.HTTPCredentials != Refuse && c.HTTPCredentials != Redirect {
+		bad("http_credentials", fmt.Sprintf("%q is no policy; use refuse or redirect", c.HTTPCredentials))
+	}
+	c.ProxyProtocol.check(bad)
+	c.checkTimes(bad)
+	c.checkSizes(bad)
+}
+
+func (c *Config) checkTimes(bad func(field, problem string)) {
 	for _, d := range []struct {
 		field, example string
 		value          time.Duration
-	}{{"header_timeout", "10s", c.HeaderTimeout}, {"body_timeout", "30s", c.BodyTimeout}, {"idle_timeout", "3m", c.IdleTimeout}, {"drain_timeout", "30s", c.DrainTimeout}} {
+	}{
+		{"header_timeout", "10s", c.HeaderTimeout}, {"body_timeout", "30s", c.BodyTimeout}, {"body_grace", "10s", c.BodyGrace}, {"answer_timeout", "30s", c.AnswerTimeout},
+		{"idle_timeout", "3m", c.IdleTimeout}, {"max_connection_age", "10m", c.MaxConnectionAge}, {"drain_timeout", "30s", c.DrainTimeout},
+	} {
 		if d.value <= 0 {
 			bad(d.field, fmt.Sprintf("%v cannot work, and there is no unlimited; use a time as %s", d.value, d.example))
 		}
@@ -56,11 +76,46 @@ func (c *Config) Check(bad func(field, problem string)) {
 	if c.ShutdownDelay < 0 {
 		bad("shutdown_delay", fmt.Sprintf("%v is negative; use 0s or a time as 5s", c.ShutdownDelay))
 	}
+	if c.HSTSMaxAge < 0 || c.HSTSMaxAge%time.Second != 0 {
+		bad("hsts_max_age", fmt.Sprintf("%v is no number of seconds; use a time as 8760h, a year, or 0s for no header", c.HSTSMaxAge))
+	}
+}
+
+func (c *Config) checkSizes(bad func(field, problem string)) {
 	if c.MaxHeaderBytes < 4<<10 || c.MaxHeaderBytes > 1<<20 {
 		bad("max_header_bytes", fmt.Sprintf("%d bytes cannot work; use a size from 4KiB to 1MiB, as 32KiB", c.MaxHeaderBytes))
 	}
+	if c.BodyMinRate < 1 || c.BodyMinRate > 1<<30 {
+		bad("body_min_rate", fmt.Sprintf("%d bytes a second cannot work; use a size from 1 to 1GiB, as 1KiB", c.BodyMinRate))
+	}
 	if c.MaxConnections < 1 {
 		bad("max_connections", fmt.Sprintf("%d lets nobody in; use a number as 10000, below the process's limit of open files", c.MaxConnections))
+	}
+	if c.MaxConnectionsPerIP < 1 {
+		bad("max_connections_per_ip", fmt.Sprintf("%d lets nobody in; use a number as 1000, or that of max_connections for no further limit", c.MaxConnectionsPerIP))
+	}
+	if c.HTTP2.MaxStreams < 1 || c.HTTP2.MaxStreams > 10000 {
+		bad("http2.max_streams", fmt.Sprintf("%d cannot work; use a number from 1 to 10000, as 100", c.HTTP2.MaxStreams))
+	}
+	if c.HTTP2.MaxResets < 1 {
+		bad("http2.max_resets", fmt.Sprintf("%d ends connections that nothing is wrong with; use a number as 100", c.HTTP2.MaxResets))
+	}
+}
+
+func (p *ProxyProtocol) check(bad func(field, problem string)) {
+	for i, t := range p.Trusted {
+		field := fmt.Sprintf("proxy_protocol.trusted.%d", i)
+		n, err := netip.ParsePrefix(t)
+		switch {
+		case err != nil:
+			bad(field, fmt.Sprintf("%q is no network; write its address and the length of its prefix, as 10.0.0.0/8 or 192.0.2.7/32", t))
+		case n.Addr().Is4In6():
+			bad(field, fmt.Sprintf("%q is an IPv4 network written as IPv6; write it as 10.0.0.0/8", t))
+		case n != n.Masked():
+			bad(field, fmt.Sprintf("%q has bits after its prefix; write %s", t, n.Masked()))
+		case n.Bits() == 0:
+			bad(field, fmt.Sprintf("%q trusts everybody to say who they are; name the networks of the load balancers alone", t))
+		}
 	}
 }
 

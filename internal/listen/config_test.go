@@ -3,6 +3,7 @@ package listen
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestCheck(t *testing.T) {
@@ -44,6 +45,26 @@ func TestCheck(t *testing.T) {
 		{"small header", func(c *Config) { c.MaxHeaderBytes = 100 }, "max_header_bytes: 32KiB"},
 		{"huge header", func(c *Config) { c.MaxHeaderBytes = 1 << 30 }, "max_header_bytes: 32KiB"},
 		{"no connections", func(c *Config) { c.MaxConnections = 0 }, "max_connections: 10000"},
+		{"none of one client", func(c *Config) { c.MaxConnectionsPerIP = 0 }, "max_connections_per_ip: 1000"},
+		{"connection age", func(c *Config) { c.MaxConnectionAge = 0 }, "max_connection_age: 10m"},
+		{"body grace", func(c *Config) { c.BodyGrace = 0 }, "body_grace: 10s"},
+		{"no body rate", func(c *Config) { c.BodyMinRate = 0 }, "body_min_rate: 1KiB"},
+		{"huge body rate", func(c *Config) { c.BodyMinRate = 2 << 30 }, "body_min_rate: 1KiB"},
+		{"answer timeout", func(c *Config) { c.AnswerTimeout = -1 }, "answer_timeout: 30s"},
+		{"no streams", func(c *Config) { c.HTTP2.MaxStreams = 0 }, "http2.max_streams: 100"},
+		{"many streams", func(c *Config) { c.HTTP2.MaxStreams = 1 << 20 }, "http2.max_streams: 100"},
+		{"no resets", func(c *Config) { c.HTTP2.MaxResets = 0 }, "http2.max_resets: 100"},
+		{"credentials led on", func(c *Config) { c.HTTPCredentials = Redirect }, ""},
+		{"credentials policy", func(c *Config) { c.HTTPCredentials = "allow" }, "http_credentials: refuse or redirect"},
+		{"HSTS", func(c *Config) { c.HSTSMaxAge = 8760 * time.Hour }, ""},
+		{"HSTS negative", func(c *Config) { c.HSTSMaxAge = -time.Second }, "hsts_max_age: 8760h"},
+		{"HSTS of half seconds", func(c *Config) { c.HSTSMaxAge = 1500 * time.Millisecond }, "hsts_max_age: 8760h"},
+		{"proxies", func(c *Config) { c.ProxyProtocol.Trusted = []string{"10.0.0.0/8", "192.0.2.7/32", "fd00::/8"} }, ""},
+		{"proxy address", func(c *Config) { c.ProxyProtocol.Trusted = []string{"10.0.0.0/8", "10.0.0.1"} }, "proxy_protocol.trusted.1: 192.0.2.7/32"},
+		{"proxy bits", func(c *Config) { c.ProxyProtocol.Trusted = []string{"10.1.2.3/8"} }, "proxy_protocol.trusted.0: write 10.0.0.0/8"},
+		{"proxy mapped", func(c *Config) { c.ProxyProtocol.Trusted = []string{"::ffff:10.0.0.0/104"} }, "proxy_protocol.trusted.0: 10.0.0.0/8"},
+		{"everybody a proxy", func(c *Config) { c.ProxyProtocol.Trusted = []string{"0.0.0.0/0"} }, "proxy_protocol.trusted.0: trusts everybody"},
+		{"everybody a proxy, IPv6", func(c *Config) { c.ProxyProtocol.Trusted = []string{"::/0"} }, "proxy_protocol.trusted.0: trusts everybody"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := Defaults()

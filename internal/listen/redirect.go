@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Redirect is the handler of the plain-HTTP address. It sends GET and HEAD to the same host, path and query over HTTPS with
-// a 308 (RFC 9110 section 15.4.9). Everything else gets a 403: a body must not be sent twice, and a request with credentials
-// is not led on, so that the sender's mistake shows at once instead of repeating them in clear with every request.
-// Call it after HTTPS, whose port it uses unless the config gives the public one.
+// Redirect is the handler of the plain-HTTP address. It sends every request to the same host, path and query over HTTPS with a
+// 308 (RFC 9110 section 15.4.9), by which a client repeats method and body. With http_credentials refuse, one that carries
+// credentials is not led on but refused with a 403, so that the sender's mistake shows at once instead of repeating them in clear
+// with every request. Call it after HTTPS, whose port it uses unless the config gives the public one.
 func (s *Server) Redirect() http.Handler {
 	port := s.cfg.PublicHTTPSPort
 	if port == 0 && s.https != nil {
@@ -23,9 +23,12 @@ func (s *Server) Redirect() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
-		if r.Method != http.MethodGet && r.Method != http.MethodHead || credentials(r) {
+		if r.ContentLength != 0 {
+			h.Set("Connection", "close") // rather than to read a body that nobody wants
+		}
+		if s.cfg.HTTPCredentials == Refuse && credentials(r) {
 			h.Set("Connection", "close")
-			http.Error(w, "use https", http.StatusForbidden)
+			http.Error(w, clearText, http.StatusForbidden)
 			return
 		}
 		host, ok := hostOnly(r.Host)
@@ -33,7 +36,12 @@ func (s *Server) Redirect() http.Handler {
 			http.Error(w, "the Host header is no host name", http.StatusBadRequest)
 			return
 		}
-		target := "https://" + host + suffix + r.URL.EscapedPath()
+		path := r.URL.EscapedPath()
+		if !strings.HasPrefix(path, "/") { // of CONNECT and OPTIONS *; it would run on from the host name
+			http.Error(w, "the request has no path", http.StatusBadRequest)
+			return
+		}
+		target := "https://" + host + suffix + path
 		if r.URL.RawQuery != "" {
 			target += "?" + r.URL.RawQuery
 		}
@@ -41,6 +49,9 @@ func (s *Server) Redirect() http.Handler {
 		w.WriteHeader(http.StatusPermanentRedirect)
 	})
 }
+
+// clearText is what a sender of credentials is told.
+const clearText = "this request came without TLS and carried a credential, which anyone on its way could read: change the password, and use https"
 
 // credentials reports whether a request carries something that must not travel in clear.
 func credentials(r *http.Request) bool {

@@ -28,8 +28,11 @@ func TestRedirect(t *testing.T) {
 		{name: "IPv6 without port", method: "GET", target: "/", host: "[::1]", status: 308, location: "https://[::1]/"},
 		{name: "encoded path stays encoded", method: "GET", target: "/a%2Fb%0d%0aX: y", host: "gw.example", status: 308, location: "https://gw.example/a%2Fb%0d%0aX:%20y"},
 		{name: "path of slashes", method: "GET", target: "//evil.example/", host: "gw.example", status: 308, location: "https://gw.example//evil.example/"},
-		{name: "post", method: "POST", target: "/", host: "gw.example", status: 403},
-		{name: "put", method: "PUT", target: "/", host: "gw.example", status: 403},
+		{name: "post", method: "POST", target: "/api/v1/write", host: "gw.example", status: 308, location: "https://gw.example/api/v1/write"},
+		{name: "put", method: "PUT", target: "/", host: "gw.example", status: 308, location: "https://gw.example/"},
+		{name: "post with password", method: "POST", target: "/api/v1/write", host: "gw.example", header: http.Header{"Authorization": {"Basic s3cret"}}, status: 403},
+		{name: "options of the server", method: "OPTIONS", target: "*", host: "gw.example", status: 400},
+		{name: "connect", method: "CONNECT", target: "", host: "gw.example", status: 400},
 		{name: "basic auth", method: "GET", target: "/s3cret", host: "gw.example", header: http.Header{"Authorization": {"Basic s3cret"}}, status: 403},
 		{name: "proxy auth", method: "GET", target: "/", host: "gw.example", header: http.Header{"Proxy-Authorization": {"Basic s3cret"}}, status: 403},
 		{name: "cookie", method: "GET", target: "/", host: "gw.example", header: http.Header{"Cookie": {"a=s3cret"}}, status: 403},
@@ -47,8 +50,11 @@ func TestRedirect(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if strings.HasPrefix(tc.target, "//") {
+			switch {
+			case strings.HasPrefix(tc.target, "//"):
 				u.Host, u.Path = "", tc.target
+			case !strings.HasPrefix(tc.target, "/"):
+				u.Path = tc.target
 			}
 			r.URL, r.Host = u, tc.host
 			for name, values := range tc.header {
@@ -59,7 +65,7 @@ func TestRedirect(t *testing.T) {
 			if w.Code != tc.status || w.Header().Get("Location") != tc.location {
 				t.Errorf("got %d %q, want %d %q", w.Code, w.Header().Get("Location"), tc.status, tc.location)
 			}
-			if tc.status == 403 && w.Body.String() != "use https\n" {
+			if tc.status == 403 && !strings.Contains(w.Body.String(), "without TLS and carried a credential, which anyone on its way could read: change the password, and use https") {
 				t.Errorf("body %q", w.Body)
 			}
 			for name, values := range w.Header() {
@@ -67,6 +73,25 @@ func TestRedirect(t *testing.T) {
 					t.Errorf("%s repeats the credential", name)
 				}
 			}
+			if strings.Contains(w.Body.String(), "s3cret") {
+				t.Error("the answer repeats the credential")
+			}
 		})
+	}
+}
+
+// TestRedirectOfCredentials: an operator may choose to have them led on, too.
+func TestRedirectOfCredentials(t *testing.T) {
+	cfg := Defaults()
+	cfg.HTTPCredentials = Redirect
+	h := New(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry()).Redirect()
+	for _, method := range []string{"GET", "POST"} {
+		r := httptest.NewRequest(method, "http://gw.example/api/v1/write", nil)
+		r.SetBasicAuth("alice", "s3cret")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != 308 || w.Header().Get("Location") != "https://gw.example/api/v1/write" {
+			t.Errorf("%s: %d %v", method, w.Code, w.Header())
+		}
 	}
 }
