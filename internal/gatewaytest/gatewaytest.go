@@ -49,6 +49,7 @@ type Setup struct {
 type Gateway struct {
 	URL, AdminURL string
 	PlainURL      string // empty without a plain listener
+	HTTPURL       string // of challenges and redirects; empty without
 	Dir           string // holds gateway.yaml and htpasswd
 	Client        *http.Client
 	Log           *Log
@@ -120,6 +121,9 @@ func Start(tb testing.TB, s Setup) *Gateway {
 	g.URL, g.AdminURL = "https://"+run.HTTPSAddr().String(), "http://"+run.AdminAddr().String()
 	if a := run.PlainAddr(); a != nil {
 		g.PlainURL = "http://" + a.String()
+	}
+	if a := run.HTTPAddr(); a != nil {
+		g.HTTPURL = "http://" + a.String()
 	}
 	g.Client = client(tb, ca)
 	ctx, cancel := context.WithCancel(context.Background())
