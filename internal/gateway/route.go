@@ -305,7 +305,6 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 // audit writes down a read of a user that may read every tenant.
 func (h *Handler) audit(r *http.Request, x *exchange, route string, status int, bytes int64, took time.Duration) {
 	const most = 4096 // of the words of one read
-	client, _, _ := net.SplitHostPort(r.RemoteAddr)
 	asked, left := []string{}, most
 	for _, s := range x.asked {
 		if left <= 0 {
@@ -320,7 +319,7 @@ func (h *Handler) audit(r *http.Request, x *exchange, route string, status int, 
 		tenants = []string{tenant.Everyone}
 	}
 	h.Audit.LogAttrs(context.WithoutCancel(r.Context()), slog.LevelInfo, "operator read",
-		slog.String("user", x.user), slog.String("client", client), slog.String("listener", x.listener), slog.Any("tenants", tenants), slog.String("route", route),
+		slog.String("user", x.user), slog.Any("client", x.client), slog.String("listener", x.listener), slog.Any("tenants", tenants), slog.String("route", route),
 		slog.Any("asked", asked), slog.Int("status", status), slog.Int64("bytes_out", bytes), slog.Float64("seconds", took.Seconds()))
 }
 
