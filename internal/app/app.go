@@ -131,6 +131,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer func() {
 		stop()
 		watching.Wait()
+		g.manager.Wait()
 		l := g.current()
 		l.end()
 		l.stop()

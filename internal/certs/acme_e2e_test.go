@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -48,7 +47,9 @@ func TestACME(t *testing.T) {
 			if n, err := testutil.GatherAndCount(reg, "m3gateway_certs_not_after_timestamp_seconds"); err != nil || n != 1 {
 				t.Errorf("%d expiry metrics, %v", n, err)
 			}
-			checkModes(t, e.cfg.ACME.StorageDir)
+			if keys := checkModes(t, e.cfg.ACME.StorageDir); keys < 2 { // the account's and the certificate's
+				t.Errorf("%d keys", keys)
+			}
 			stop()
 
 			// A second life serves the stored certificate, and orders none: the authority is gone.
@@ -109,10 +110,10 @@ func newEnvironment(t *testing.T, challenge string) *environment {
 		tlsPort = port(base)
 	}
 	srv := &httptest.Server{
-		Listener: tls.NewListener(e.tls, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		Listener: tls.NewListener(e.tls, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			e.current.Lock()
 			defer e.current.Unlock()
-			return e.current.m.TLSConfig(), nil
+			return e.current.m.TLSConfig().GetConfigForClient(hello)
 		}}),
 		Config: &http.Server{Handler: http.NotFoundHandler(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)},
 	}
@@ -280,34 +281,6 @@ func answerDNS(c net.Conn) error {
 	binary.BigEndian.PutUint16(answer, uint16(len(answer)-2))
 	_, err = c.Write(answer)
 	return err
-}
-
-// checkModes fails if others could reach a key below dir.
-func checkModes(t *testing.T, dir string) {
-	t.Helper()
-	keys := 0
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && info.Mode().Perm() != 0o700 {
-			t.Errorf("%s has mode %v", path, info.Mode())
-		}
-		if filepath.Ext(path) == ".key" {
-			keys++
-			if info.Mode().Perm() != 0o600 {
-				t.Errorf("%s has mode %v", path, info.Mode())
-			}
-		}
-		return nil
-	})
-	if err != nil || keys < 2 { // the account's and the certificate's
-		t.Errorf("%d keys, %v", keys, err)
-	}
 }
 
 func listen(t *testing.T) net.Listener {

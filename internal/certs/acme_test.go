@@ -70,23 +70,16 @@ func TestStorageDirThatCannotBe(t *testing.T) {
 }
 
 func TestOpenStorageDirIsWarnedOf(t *testing.T) {
-	cfg := Defaults()
-	cfg.ACME.Domains = []string{"gw.example"}
-	cfg.ACME.DirectoryURL = "https://127.0.0.1:1/dir"
-	cfg.ACME.StorageDir = t.TempDir()
-	if err := os.Chmod(cfg.ACME.StorageDir, 0o777); err != nil {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	log := &lockedBuffer{}
-	m, err := New(cfg, slog.New(slog.NewTextHandler(log, nil)), prometheus.NewRegistry())
+	d, err := openDirectory(dir, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := m.newAuthority(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.stop()
+	defer d.Close()
 	if !strings.Contains(log.String(), "chmod 700") {
 		t.Errorf("no warning: %s", log)
 	}

@@ -16,10 +16,12 @@ import (
 // maxFileBytes bounds a PEM file: a chain of ten RSA-4096 certificates and a key are under 40 KiB.
 const maxFileBytes = 1 << 20
 
-// Set is the certificates of the configured files. It is immutable; the zero Set holds none.
+// Set is the certificates of the configured files, and what is asked of clients. It is immutable; the zero Set holds no
+// certificate and asks for none.
 type Set struct {
 	entries []*entry            // in the order of the config
 	byName  map[string][]*entry // lower-case DNS name, "*.example.org" included, to its certificates in the order of the config
+	clients clientAuth
 }
 
 // entry is one certificate with its key.
@@ -29,7 +31,7 @@ type entry struct {
 	names []string        // lower-case DNS names, then IP addresses
 }
 
-// Load reads every pair of cfg.Certificates, or says which file is wrong and how to mend it.
+// Load reads every pair of cfg.Certificates and the authorities of cfg.ClientAuth, or says which file is wrong and how to mend it.
 // An expired certificate loads, so that a reload of something else is not held up by it: see Warnings.
 func Load(cfg Config) (*Set, error) {
 	s := &Set{byName: make(map[string][]*entry)}
@@ -50,6 +52,10 @@ func Load(cfg Config) (*Set, error) {
 			name = strings.ToLower(name)
 			s.byName[name] = append(s.byName[name], e)
 		}
+	}
+	var err error
+	if s.clients, err = readClientAuth(cfg.ClientAuth); err != nil {
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
