@@ -167,7 +167,8 @@ func (g *Gateway) use(loaded *Loaded) error {
 		next.pool = pool
 	}
 	state, err := g.handler.Build(gateway.Parts{
-		Users: loaded.Users, Table: loaded.Table, Limits: loaded.Config.Limits, Edges: next.edges, Store: up.Store, Pool: next.pool,
+		Users: loaded.Users, Certificates: loaded.Certificates, RequireCertificate: loaded.Config.TLS.ClientAuth.Mode == certs.ClientRequired,
+		Table: loaded.Table, Limits: loaded.Config.Limits, Edges: next.edges, Store: up.Store, Pool: next.pool,
 		Realm: loaded.Config.Auth.Realm, ReadTimeout: up.Pool.ReadTimeout,
 	})
 	if err != nil {

@@ -20,8 +20,10 @@ type Loaded struct {
 	Path   string // of the configuration
 	Config *config.Config
 	Users  *auth.Users
-	Table  *tenant.Table
-	Certs  *certs.Set
+	// Certificates map client certificates to users.
+	Certificates *auth.Certificates
+	Table        *tenant.Table
+	Certs        *certs.Set
 	// Files are the paths that it was read from; a change of one calls for another Load.
 	Files []string
 	// digest is of the files' contents.
@@ -37,12 +39,9 @@ func load(path, running string) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Loaded{Path: path, Config: cfg, Files: files, digest: digest(files)}
+	l := &Loaded{Path: path, Config: cfg, Files: files, digest: digest(files), Certificates: auth.NewCertificates(cfg.Auth.Certificates)}
 	var errs []error
-	file := cfg.Auth.HtpasswdFile
-	if data, err := readFile(file); err != nil {
-		errs = append(errs, fmt.Errorf("auth.htpasswd_file cannot be read: %w; create it with: gateway passwd alice >> %s", err, file))
-	} else if l.Users, err = auth.ParseHtpasswd(filepath.Base(file), data); err != nil {
+	if l.Users, err = readUsers(cfg.Auth.HtpasswdFile); err != nil {
 		errs = append(errs, err)
 	} else if l.Table, err = newTable(cfg, l.Users.Names(), running); err != nil {
 		errs = append(errs, err)
@@ -56,18 +55,36 @@ func load(path, running string) (*Loaded, error) {
 	return l, nil
 }
 
-// newTable is the table of the htpasswd file's users, and of those that the plain listener serves without a password: they
-// need no entry in that file, but must be known, as a name that is spelt wrong would become a tenant of its own.
+// readUsers reads the htpasswd file, if there is one.
+func readUsers(file string) (*auth.Users, error) {
+	if file == "" {
+		return auth.NoUsers()
+	}
+	data, err := readFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("auth.htpasswd_file cannot be read: %w; create it with: gateway passwd alice >> %s", err, file)
+	}
+	return auth.ParseHtpasswd(filepath.Base(file), data)
+}
+
+// newTable is the table of the htpasswd file's users, and of those that need no password: the one of the plain listener, and those
+// that client certificates name. They need no entry in that file, but must be known, as a name that is spelt wrong would
+// become a tenant of its own.
 func newTable(cfg *config.Config, users []string, running string) (*tenant.Table, error) {
-	for _, f := range []struct{ user, remedy string }{
-		{cfg.Listen.Plain.Fixed(), "name a user that is, or give it tenants there"},
-		{running, "the listener serves it until the next start; keep it until then, or restart now"},
-	} {
+	type known struct{ key, user, remedy string }
+	without := []known{
+		{"listen.plain.user", cfg.Listen.Plain.Fixed(), "name a user that is, or give it tenants there"},
+		{"listen.plain.user", running, "the listener serves it until the next start; keep it until then, or restart now"},
+	}
+	for _, user := range auth.NewCertificates(cfg.Auth.Certificates).Users() {
+		without = append(without, known{"auth.certificates: the user", user, "name a user that is, or give it tenants there"})
+	}
+	for _, f := range without {
 		if f.user == "" || slices.Contains(users, f.user) {
 			continue
 		}
 		if _, ok := cfg.Tenancy.Users[f.user]; !ok {
-			return nil, fmt.Errorf("listen.plain.user %q is neither under tenancy.users nor in the htpasswd file; %s", f.user, f.remedy)
+			return nil, fmt.Errorf("%s %q is neither under tenancy.users nor in the htpasswd file; %s", f.key, f.user, f.remedy)
 		}
 		users = append(users, f.user)
 	}

@@ -22,9 +22,10 @@ func Defaults() Config {
 // Check reports every semantic problem of c to bad: field is the yaml path inside the section, problem says what is
 // wrong and how to mend it.
 func (c *Config) Check(bad func(field, problem string)) {
-	if c.HtpasswdFile == "" {
+	if c.HtpasswdFile == "" && len(c.Certificates) == 0 {
 		bad("htpasswd_file", "is required; name an htpasswd file, made with: gateway passwd alice >> htpasswd")
 	}
+	checkCertificates(c.Certificates, bad)
 	if c.Realm == "" {
 		bad("realm", `is empty; leave it out for "m3gateway" or name your own`)
 	}

@@ -22,6 +22,17 @@ func TestConfigCheck(t *testing.T) {
 		{"cache_size", func(c *Config) { c.CacheSize = 0 }},
 		{"cache_size", func(c *Config) { c.CacheSize = maxCacheSize + 1 }},
 		{"max_hashing", func(c *Config) { c.MaxHashing = 0 }},
+		{"", func(c *Config) {
+			c.HtpasswdFile, c.Certificates = "", []CertificateUser{{User: "a", CommonName: "x"}, {User: "a", DNS: "x"}}
+		}},
+		{"certificates.0.user", func(c *Config) { c.Certificates = []CertificateUser{{CommonName: "x"}} }},
+		{"certificates.0.user", func(c *Config) { c.Certificates = []CertificateUser{{User: "a\n", CommonName: "x"}} }},
+		{"certificates.0", func(c *Config) { c.Certificates = []CertificateUser{{User: "a"}} }},
+		{"certificates.0", func(c *Config) { c.Certificates = []CertificateUser{{User: "a", CommonName: "x", DNS: "x"}} }},
+		{"certificates.1.dns", func(c *Config) {
+			c.Certificates = []CertificateUser{{User: "a", DNS: "x.example"}, {User: "b", DNS: "X.example"}}
+		}},
+		{"certificates.0.dns", func(c *Config) { c.Certificates = []CertificateUser{{User: "a", DNS: "*.example"}} }},
 	} {
 		c := Defaults()
 		c.HtpasswdFile = "htpasswd"

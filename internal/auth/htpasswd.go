@@ -61,6 +61,19 @@ func ParseHtpasswd(name string, data []byte) (*Users, error) {
 	return u, nil
 }
 
+// NoUsers is as of a file without users: every password is denied, after a hash.
+func NoUsers() (*Users, error) {
+	stored, err := HashPassword("of nobody", minBcryptCost)
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseHash(stored)
+	if err != nil {
+		return nil, err
+	}
+	return &Users{byName: map[string]*user{}, decoy: user{hash: h.decoy()}}, nil
+}
+
 // parseLine parses line n. seen holds the users of the lines before, valid hash or not.
 func parseLine(line string, n int, seen map[string]int) (*user, error) {
 	name, stored, ok := strings.Cut(line, ":")

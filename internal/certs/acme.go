@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -67,15 +68,16 @@ func (m *Manager) newAuthority(ctx context.Context) (*authority, error) {
 		Logger:  log,
 	})
 	template := certmagic.ACMEIssuer{
-		CA:                   m.cfg.DirectoryURL,
-		Email:                m.cfg.Email,
-		Agreed:               m.cfg.AgreeToTerms,
-		TrustedRoots:         m.roots,
-		DisableHTTPChallenge: !m.http.Load(),
-		ListenHost:           "127.0.0.1",
-		AltHTTPPort:          port,
-		AltTLSALPNPort:       port,
-		Logger:               log,
+		CA:                      m.cfg.DirectoryURL,
+		Email:                   m.cfg.Email,
+		Agreed:                  m.cfg.AgreeToTerms,
+		TrustedRoots:            m.roots,
+		DisableHTTPChallenge:    !m.http.Load() || !m.cfg.may(acme.ChallengeTypeHTTP01),
+		DisableTLSALPNChallenge: !m.cfg.may(acme.ChallengeTypeTLSALPN01),
+		ListenHost:              "127.0.0.1",
+		AltHTTPPort:             port,
+		AltTLSALPNPort:          port,
+		Logger:                  log,
 	}
 	if m.cfg.EAB.KeyID != "" {
 		template.ExternalAccount = &acme.EAB{KeyID: m.cfg.EAB.KeyID, MACKey: m.cfg.EAB.MACKey}
@@ -89,6 +91,11 @@ func (m *Manager) newAuthority(ctx context.Context) (*authority, error) {
 	a.issuer = certmagic.NewACMEIssuer(a.config, template)
 	a.config.Issuers = []certmagic.Issuer{a.issuer}
 	return a, nil
+}
+
+// may reports whether a challenge is allowed.
+func (a *ACME) may(challenge string) bool {
+	return len(a.Challenges) == 0 || slices.Contains(a.Challenges, challenge)
 }
 
 // occupy listens on a loopback port that is named to certmagic as the challenge port and hangs up on every caller. certmagic

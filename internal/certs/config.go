@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mholt/acmez/v3/acme"
 )
 
 // letsEncrypt is the directory of Let's Encrypt's production service.
@@ -87,6 +89,14 @@ func (a *ACME) check(bad func(field, problem string)) {
 		bad("acme.storage_dir", "and etcd.endpoints are both set; remove one of them")
 	case etcd:
 		a.Etcd.check(bad)
+	}
+	for i, c := range a.Challenges {
+		switch field := fmt.Sprintf("acme.challenges.%d", i); {
+		case c != acme.ChallengeTypeHTTP01 && c != acme.ChallengeTypeTLSALPN01:
+			bad(field, fmt.Sprintf("%q is no challenge; use http-01, tls-alpn-01 or both, or dns01 for proof by DNS", c))
+		case a.DNS01.RFC2136.Server != "":
+			bad(field, "is not used beside dns01; remove one of them")
+		}
 	}
 	a.DNS01.check(bad)
 	if a.Email != "" {

@@ -56,6 +56,10 @@ type ACME struct {
 	CacheDir string `yaml:"cache_dir" path:"true"`
 	// EAB binds the account to one that exists at the authority.
 	EAB EAB `yaml:"eab"`
+	// Challenges are the connections to the gateway that may prove the domains: http-01 to port 80, tls-alpn-01 to port 443. Name
+	// the one that the authority can reach, where it cannot reach both: what fails counts against its rate limits. Default:
+	// tls-alpn-01, and http-01 if there is a listen.http_address.
+	Challenges []string `yaml:"challenges"`
 	// DNS01 proves the domains by DNS records, in place of connections to the gateway.
 	DNS01 DNS01 `yaml:"dns01"`
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"m3gateway/internal/auth"
@@ -99,6 +100,12 @@ func (c *Config) Check(bad func(field, problem string)) {
 				bad("limits.window."+field, "is learnt from M3's namespaces, which an upstream of kind prometheus does not have; write a duration, such as 10m")
 			}
 		}
+	}
+	if slices.Contains(c.TLS.ACME.Challenges, "http-01") && c.Listen.HTTPAddress == "" {
+		bad("tls.acme.challenges", "http-01 is answered at listen.http_address, which is not set; set it, or remove http-01")
+	}
+	if len(c.Auth.Certificates) > 0 && c.TLS.ClientAuth.Mode == certs.ClientNone {
+		bad("auth.certificates", "map client certificates, but tls.client_auth asks for none; set its mode and ca_file, or remove this")
 	}
 	c.Log.Check(in("log"))
 }

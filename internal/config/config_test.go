@@ -19,7 +19,7 @@ const envPassword = "value-of-the-environment"
 
 func testEnv(name string) (string, bool) {
 	v, ok := map[string]string{
-		"UPSTREAM_USER": "gateway", "UPSTREAM_PASSWORD": envPassword, "UPSTREAM_URL": "http://127.0.0.1:7201",
+		"UPSTREAM_USER": "gateway", "UPSTREAM_PASSWORD": envPassword, "ETCD_PASSWORD": envPassword, "UPSTREAM_URL": "http://127.0.0.1:7201",
 		"PAST": "20m", "ACCESS": "false", "EMPTY": "",
 		"INJECTED": "x\nlog: {level: debug} # ${UPSTREAM_PASSWORD} $$",
 	}[name]

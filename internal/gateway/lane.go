@@ -17,9 +17,12 @@ import (
 
 // Parts are what one state of the gateway is built from.
 type Parts struct {
-	Users  *auth.Users
-	Table  *tenant.Table
-	Limits limits.Config
+	Users *auth.Users
+	// Certificates are what client certificates mean; RequireCertificate that no request is answered without one.
+	Certificates       *auth.Certificates
+	RequireCertificate bool
+	Table              *tenant.Table
+	Limits             limits.Config
 	// Edges is the window in force; it may change during the life of a State.
 	Edges *limits.Edges
 	Store m3.Config

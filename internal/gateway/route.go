@@ -182,15 +182,21 @@ func (h *Handler) admit(r *http.Request, x *exchange) error {
 	return err
 }
 
-// identify is the user of the request's credential, or the one that the request's listener gives it.
+// identify is the user of the request's credential, a password or a client certificate, or the one that the request's listener
+// gives it.
 func (h *Handler) identify(r *http.Request, x *exchange) (string, error) {
+	header := r.Header["Authorization"]
 	if user, _ := r.Context().Value(fixedUser{}).(string); user != "" {
-		if len(r.Header["Authorization"]) > 0 {
+		if len(header) > 0 {
 			return "", badRequest("this address takes no credentials and has one fixed user; send none, or use the HTTPS address")
 		}
 		return user, nil
 	}
-	user, password, ok := auth.BasicCredential(r.Header["Authorization"])
+	owner, err := h.certified(r, x)
+	if err != nil || len(header) == 0 && owner != "" {
+		return owner, err
+	}
+	user, password, ok := auth.BasicCredential(header)
 	if !ok {
 		return "", auth.ErrDenied
 	}
@@ -198,7 +204,34 @@ func (h *Handler) identify(r *http.Request, x *exchange) (string, error) {
 		x.claimed = user
 		return "", err
 	}
+	if owner != "" && owner != user {
+		x.claimed = user
+		return "", badRequest("the client certificate is user %q's and the password user %q's; send one of them", owner, user)
+	}
 	return user, nil
+}
+
+// certified is the user that the connection's client certificate names; none, if there is no certificate, or if it names nobody
+// and a password may say who asks. TLS has verified the certificate.
+func (h *Handler) certified(r *http.Request, x *exchange) (string, error) {
+	if r.TLS == nil { // the plain listener
+		return "", nil
+	}
+	if len(r.TLS.VerifiedChains) == 0 {
+		if x.state.RequireCertificate { // of a connection from before a reload, or one for an ACME challenge
+			return "", &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: "a client certificate is required; connect again with one"}
+		}
+		return "", nil
+	}
+	leaf := r.TLS.VerifiedChains[0][0]
+	if x.now.After(leaf.NotAfter) {
+		return "", &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: "the client certificate of this connection has expired; connect again with a new one"}
+	}
+	user, err := x.state.Certificates.User(leaf)
+	if err != nil && len(r.Header["Authorization"]) > 0 {
+		return "", nil
+	}
+	return user, err
 }
 
 // serve runs f, answers what it returns, and counts and logs the request.

@@ -70,7 +70,7 @@ func asExcess(e *limits.Excess) *refusal {
 // Collector's prometheusremotewrite exporter):
 //
 //	400  all drop the batch and log: for what no retry can mend
-//	401  P, O drop; V repeats. The password is wrong: an operator must act
+//	401  P, O drop; V repeats. The password is wrong, or the client certificate names no user: an operator must act
 //	403  P, O drop; V repeats. The user may not write, or not to this tenant
 //	404  P, O drop; V repeats; 405 alike: no sender that is set up rightly meets them
 //	413  P, O drop; V repeats; only where the request itself is too large, so that retrying can never help
@@ -82,6 +82,7 @@ func asExcess(e *limits.Excess) *refusal {
 func asRefusal(err error) *refusal {
 	var (
 		known   *refusal
+		unnamed *auth.CertificateError
 		syntax  *remotewrite.SyntaxError
 		foreign *remotewrite.ForeignLabelError
 		asked   *query.Error
@@ -93,6 +94,8 @@ func asRefusal(err error) *refusal {
 		return known
 	case errors.Is(err, auth.ErrDenied):
 		return &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: "unknown user or wrong password"}
+	case errors.As(err, &unnamed): // 401, which clients answer with a password if they have one
+		return &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: oneLine(unnamed.Error(), 700)}
 	case errors.As(err, &syntax): // 400: the bytes will be the same next time
 		return badRequest("%v", syntax)
 	case errors.Is(err, remotewrite.ErrSnappy):
