@@ -82,7 +82,7 @@ func TestReadmeExamplesAreKnown(t *testing.T) {
 	for title, blocks := range examples(t) {
 		counts[title] = len(blocks)
 	}
-	want := map[string]int{wholeTitle: 1, partTitle: 2, prometheusTitle: 1, grafanaTitle: 1}
+	want := map[string]int{wholeTitle: 1, partTitle: 4, prometheusTitle: 1, grafanaTitle: 1}
 	if !maps.Equal(counts, want) {
 		t.Errorf("README has the examples %v; want %v", counts, want)
 	}
@@ -98,7 +98,7 @@ func load(t *testing.T, text string) *app.Loaded {
 	}
 	pem := read(t, pair.CertFile)
 	for name, content := range map[string]string{
-		"gateway.yaml": text, "tls.crt": pem, "tls.key": pem,
+		"gateway.yaml": text, "tls.crt": pem, "tls.key": pem, "clients-ca.crt": pem, "acme.keys": strings.Repeat("A", 43) + "=\n",
 		"users.htpasswd": "alice:{SHA}nU4eI71bcnBGqeO0t9tXvY1u5oQ=\nbob:{SHA}nU4eI71bcnBGqeO0t9tXvY1u5oQ=\noperator:{SHA}nU4eI71bcnBGqeO0t9tXvY1u5oQ=\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {

@@ -71,7 +71,14 @@ func printListeners(w io.Writer, loaded *app.Loaded) {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
 	if a := cfg.TLS.ACME; len(a.Domains) > 0 {
-		fmt.Fprintf(w, "  %s: ordered from %s, kept in %s\n", strings.Join(a.Domains, ", "), a.DirectoryURL, a.StorageDir)
+		kept := a.StorageDir
+		if len(a.Etcd.Endpoints) > 0 {
+			kept = fmt.Sprintf("etcd (%s) below %s", strings.Join(a.Etcd.Endpoints, ", "), a.Etcd.Prefix)
+		}
+		fmt.Fprintf(w, "  %s: ordered from %s, kept in %s\n", strings.Join(a.Domains, ", "), a.DirectoryURL, kept)
+	}
+	if c := cfg.TLS.ClientAuth; c.Mode != certs.ClientNone {
+		fmt.Fprintf(w, "  of clients: %s, signed by %s\n", c.Mode, c.CAFile)
 	}
 }
 

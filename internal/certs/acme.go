@@ -209,9 +209,9 @@ func (a *authority) probe(ctx context.Context, was bool) bool {
 	a.m.metrics.reachable(err == nil)
 	switch {
 	case err != nil && was:
-		a.m.log.Error("the storage of certificates cannot be reached: what is in memory is served, nothing is ordered or renewed", "component", "acme", "storage", a.storage, "error", err)
+		a.m.log.Error("the storage of certificates cannot be reached: what is in memory is served, nothing is ordered or renewed", "component", "acme", "storage", a.storage.String(), "error", err)
 	case err == nil && !was:
-		a.m.log.Info("the storage of certificates can be reached again", "component", "acme", "storage", a.storage)
+		a.m.log.Info("the storage of certificates can be reached again", "component", "acme", "storage", a.storage.String())
 	}
 	return err == nil
 }

@@ -42,6 +42,7 @@ type etcd struct {
 	metrics *metrics
 	now     func() time.Time
 
+	tokens     turns
 	connecting chan struct{} // has one entry while client is being made or looked at
 	client     *clientv3.Client
 
@@ -244,7 +245,15 @@ func (e *etcd) guard(key string) (string, *hold) {
 // issueLock begins the name of certmagic's lock for an order or a renewal; the domain follows.
 const issueLock = "issue_cert_"
 
+// Load asks etcd for one challenge's token at a time, for all who want it: whoever reaches the gateway may pretend to be the
+// authority and ask for tokens, and the etcd may be the one that a store depends on.
 func (e *etcd) Load(ctx context.Context, key string) ([]byte, error) {
+	if strings.Contains(key, "/challenge_tokens/") {
+		return e.tokens.do(key, func() ([]byte, error) {
+			value, _, err := e.load(context.WithoutCancel(ctx), "load", key)
+			return value, err
+		})
+	}
 	value, _, err := e.load(ctx, "load", key)
 	return value, err
 }

@@ -116,6 +116,11 @@ func (e *etcd) take(ctx context.Context, name string, h *hold) (ok bool, err err
 		alive, stop := context.WithCancel(context.Background())
 		var done sync.WaitGroup
 		e.mu.Lock()
+		if e.closed { // meanwhile; the lease ends by itself
+			e.mu.Unlock()
+			stop()
+			return errClosed
+		}
 		h.lease, h.revision, h.stop, ok = lease.ID, txn.Header.Revision, func() { stop(); done.Wait() }, true
 		e.mu.Unlock()
 		done.Go(func() { e.keepAlive(alive, name, h) })

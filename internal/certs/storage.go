@@ -21,6 +21,8 @@ type storage interface {
 	certmagic.Storage
 	certmagic.TryLocker
 	certmagic.LockLeaseRenewer
+	// String names the storage in the log.
+	String() string
 	// Ready returns nil if the storage answers.
 	Ready(ctx context.Context) error
 	// Close ends all locks of this process, for which it may take a few seconds. What is called after it fails, but for Unlock.
