@@ -125,6 +125,20 @@ func (s *nameServer) at(name string) []string {
 	return slices.Clone(s.texts[name])
 }
 
+// alias makes name a CNAME.
+func (s *nameServer) alias(name, target string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aliases[name] = target
+}
+
+// forge makes answers to updates unsigned, or signed again.
+func (s *nameServer) forge(unsigned bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unsigned = unsigned
+}
+
 func testRFC2136(addr string) RFC2136 {
 	return RFC2136{Server: addr, KeyName: "Gateway.Key", KeyAlgorithm: "hmac-sha256", KeySecret: testTSIGValue}
 }
@@ -178,9 +192,9 @@ func TestDNSUpdateErrors(t *testing.T) {
 		"another zone":     {func(*RFC2136) {}, "other.example.", record, "NOTZONE"},
 		"nobody there":     {func(c *RFC2136) { c.Server = closed.Addr().String() }, testZone, record, "sending a DNS update"},
 		"no TXT":           {func(*RFC2136) {}, testZone, []libdns.Record{libdns.RR{Name: "x", Type: "A", Data: "127.0.0.1"}}, "of a A record"},
-		"a forged success": {func(*RFC2136) { s.unsigned = true }, testZone, record, "not signed"},
+		"a forged success": {func(*RFC2136) { s.forge(true) }, testZone, record, "not signed"},
 	} {
-		s.unsigned = false
+		s.forge(false)
 		cfg := testRFC2136(s.addr)
 		tc.change(&cfg)
 		_, err := (&rfc2136{cfg}).AppendRecords(t.Context(), tc.zone, tc.recs)

@@ -42,6 +42,7 @@ type etcdServer struct {
 	binary   string
 	endpoint string
 	cmd      *exec.Cmd
+	ended    chan struct{} // closed when cmd has ended
 	out      *lockedBuffer
 }
 
@@ -84,6 +85,7 @@ func (s *etcdServer) start() bool {
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	must(s.t, s.cmd.Start())
 	cmd, ended := s.cmd, make(chan struct{})
+	s.ended = ended
 	go func() { _ = cmd.Wait(); close(ended) }()
 	_, addr, _ := strings.Cut(s.endpoint, "://")
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
@@ -103,9 +105,7 @@ func (s *etcdServer) start() bool {
 func (s *etcdServer) stop() {
 	if s.cmd != nil {
 		_ = s.cmd.Process.Kill()
-		for s.cmd.ProcessState == nil && s.cmd.Process.Signal(nil) == nil {
-			time.Sleep(10 * time.Millisecond)
-		}
+		<-s.ended
 	}
 }
 
@@ -332,6 +332,7 @@ func TestEtcdFormat(t *testing.T) {
 func TestEtcdTLSAndPassword(t *testing.T) {
 	for _, binary := range etcdServers(t) {
 		t.Run(binary, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			pair, caFile, err := Development(filepath.Join(dir, "server"), []string{"127.0.0.1"}, time.Now())
 			must(t, err)

@@ -66,6 +66,12 @@ type process struct {
 // run starts a binary; it is killed at the end of the test at the latest, and its log is shown if the test failed.
 func run(t *testing.T, name string, args ...string) *process {
 	t.Helper()
+	return runWith(t, nil, name, args...)
+}
+
+// runWith is run with further variables of the environment.
+func runWith(t *testing.T, env []string, name string, args ...string) *process {
+	t.Helper()
 	dir := t.TempDir()
 	p := &process{
 		name:   name,
@@ -84,6 +90,7 @@ func run(t *testing.T, name string, args ...string) *process {
 		t.Fatal(err)
 	}
 	defer stderr.Close()
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

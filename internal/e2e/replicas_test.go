@@ -102,7 +102,7 @@ func startFleet(t *testing.T, challenge string, validity time.Duration, env ...s
 func (f *fleet) fetchRoots(p *process, url, caFile string) error {
 	client := trusting(f.t, caFile)
 	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		status, body, err := client2(client, url)
+		status, body, err := fetch(client, url)
 		if err == nil && status == http.StatusOK {
 			f.roots = x509.NewCertPool()
 			if !f.roots.AppendCertsFromPEM(body) {
@@ -116,25 +116,9 @@ func (f *fleet) fetchRoots(p *process, url, caFile string) error {
 	}
 }
 
-func client2(c *http.Client, url string) (int, []byte, error) {
+// fetch gets url without a credential.
+func fetch(c *http.Client, url string) (int, []byte, error) {
 	return client{http: c, base: url}.do(http.MethodGet, "", "", nil)
-}
-
-// runWith is run with further variables of the environment.
-func runWith(t *testing.T, env []string, name string, args ...string) *process {
-	t.Helper()
-	for _, e := range env {
-		k, v, _ := strings.Cut(e, "=")
-		defer func(old string, had bool) {
-			if had {
-				os.Setenv(k, old)
-			} else {
-				os.Unsetenv(k)
-			}
-		}(os.LookupEnv(k))
-		os.Setenv(k, v)
-	}
-	return run(t, name, args...)
 }
 
 // startEtcd starts etcd, again with the same data and addresses.
@@ -452,6 +436,7 @@ func serveNames(t *testing.T) string {
 // TestReplicasShareOneOrder: three gateways that start at once place one order, each of them answers the authority, which
 // rejects nonces and waits at random, and all serve the one certificate, also after a restart without the authority.
 func TestReplicasShareOneOrder(t *testing.T) {
+	t.Parallel()
 	for _, challenge := range []string{"tls-alpn-01", "http-01"} {
 		t.Run(challenge, func(t *testing.T) {
 			f := startFleet(t, challenge, 24*time.Hour, "PEBBLE_WFE_NONCEREJECT=15", "PEBBLE_VA_SLEEPTIME=2")
@@ -485,6 +470,7 @@ func TestReplicasShareOneOrder(t *testing.T) {
 // TestReplicaKilledInAnOrder: the replica that orders is killed while the authority validates; its lock ends, and another one
 // finishes.
 func TestReplicaKilledInAnOrder(t *testing.T) {
+	t.Parallel()
 	f := startFleet(t, "tls-alpn-01", 24*time.Hour, "PEBBLE_WFE_NONCEREJECT=15", "PEBBLE_VA_NOSLEEP=1")
 	f.startAll()
 	eventually(t, "the authority validates", func() error {
@@ -537,10 +523,11 @@ func (f *fleet) load(i int, stop <-chan struct{}, total *atomic.Int64) func() {
 	return workers.Wait
 }
 
-// TestRenewalAndOutage: certificates of a minute are renewed under load without a failed request, each by one order, on all
+// TestRenewalAndOutage: certificates of 45 seconds are renewed under load without a failed request, each by one order, on all
 // replicas; when etcd is stopped, the replicas that run and one that starts serve on; when it is back, renewal goes on.
 func TestRenewalAndOutage(t *testing.T) {
-	f := startFleet(t, "tls-alpn-01", time.Minute, "PEBBLE_WFE_NONCEREJECT=15", "PEBBLE_VA_NOSLEEP=1")
+	t.Parallel()
+	f := startFleet(t, "tls-alpn-01", 45*time.Second, "PEBBLE_WFE_NONCEREJECT=15", "PEBBLE_VA_NOSLEEP=1")
 	close(f.door.open)
 	f.startAll()
 	seen := []string{f.agreed()}
@@ -578,7 +565,7 @@ func TestRenewalAndOutage(t *testing.T) {
 	}
 	for i := range f.replicas {
 		eventually(t, "the metric says that the storage is down", func() error {
-			_, body, err := client2(http.DefaultClient, f.replicas[i].admin+"/metrics")
+			_, body, err := fetch(http.DefaultClient, f.replicas[i].admin+"/metrics")
 			if err == nil && !strings.Contains(string(body), "\nm3gateway_certs_storage_up 0\n") {
 				err = errors.New("it does not")
 			}
