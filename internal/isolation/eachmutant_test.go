@@ -4,6 +4,8 @@ package isolation
 
 import (
 	"fmt"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,4 +99,29 @@ func (c *tally) refused() int {
 		n += m[503]
 	}
 	return n
+}
+
+// wanted are the mutants of an edit, in order.
+var wanted = regexp.MustCompile(`mutated\("([^"]+)"\)`)
+
+// mutant is one confinement broken.
+type mutant struct {
+	name   string
+	locked bool // what it prints is refused unless there is no second look
+	shape  bool // it is for TestRequestShapes to see: what it lets through shows no tenant more
+}
+
+// mutants are those of the edits, in order.
+func mutants() []mutant {
+	var out []mutant
+	seen := map[string]bool{noSecondLook: true}
+	for _, e := range edits() {
+		for _, m := range wanted.FindAllStringSubmatch(e.text, -1) {
+			if !seen[m[1]] {
+				seen[m[1]] = true
+				out = append(out, mutant{m[1], e.file == "internal/query/print.go" || strings.Contains(m[1], "printed"), strings.HasPrefix(m[1], "shape: ")})
+			}
+		}
+	}
+	return out
 }

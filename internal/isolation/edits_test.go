@@ -2,11 +2,6 @@
 
 package isolation
 
-import (
-	"regexp"
-	"strings"
-)
-
 // edit puts mutants into one place of a file: old is there exactly once, and text takes its place. In text, OLD is what was
 // there, and mutated("…") is whether the mutant of that name is wanted.
 type edit struct{ file, old, text string }
@@ -28,9 +23,11 @@ func edits() []edit {
 		local   = "internal/gateway/local.go"
 		route   = "internal/gateway/route.go"
 		params  = "internal/gateway/params.go"
+		meta    = "internal/gateway/meta.go"
+		pass    = "internal/gateway/pass.go"
 	)
 	return []edit{
-		{queries, `if err := c.verify(scope, out, p.selectors); err != nil {`, `if err := c.verify(scope, out, p.selectors); err != nil && !mutated("` + noSecondLook + `") {`},
+		{queries, `if err := c.verify(scope, q.Text, p.selectors); err != nil {`, `if err := c.verify(scope, q.Text, p.selectors); err != nil && !mutated("` + noSecondLook + `") {`},
 		{queries, `if err := c.verifySelector(scope, confined, len(ms)); err != nil {`, `if err := c.verifySelector(scope, confined, len(ms)); err != nil && !mutated("` + noSecondLook + `") {`},
 
 		{printer, "return p.parens(n.Param, n.Expr)\n\t}\n\treturn p.parens(n.Expr)", `return p.list(func(i int) bool {
@@ -66,21 +63,22 @@ func edits() []edit {
 	}
 	OLD`},
 		{queries, `if err := p.braces(ms, false); err != nil {`, `if err := p.without(len(out) > 0 && mutated("a further match[] is printed unconfined"), func() error { return p.braces(ms, false) }); err != nil {`},
-		{queries, `func (c *Confiner) PromQL(s Scope, expr string) (string, error) {`, `OLD
-	use := mutated("a query is remembered without its tenant")
-	if v, ok := remembered.Load(key{c, expr}); ok && use {
-		return v.(string), nil
+		{queries, `if q, ok := c.memo.find(scope.text, expr); ok {`, `if mutated("a query is remembered without its tenant") {
+		if v, ok := remembered.Load(key{c, expr}); ok {
+			return v.(Query), nil
+		}
+		q, err := c.confine(scope, expr)
+		if err == nil {
+			remembered.Store(key{c, expr}, q)
+		}
+		return q, err
 	}
-	out, err := c.printed(s, expr)
-	if err == nil && use {
-		remembered.Store(key{c, expr}, out)
+	if mutations.Load() != nil {
+		return c.confine(scope, expr) // what was remembered is of no mutant
 	}
-	return out, err
-}
+	OLD`},
 
-func (c *Confiner) printed(s Scope, expr string) (string, error) {`},
-
-		{reads, "if !scope.all {\n\t\ttyp", "if !scope.all && !(len(q.Matchers) == 0 && mutated(\"a remote read without matchers is unconfined\")) {\n\t\ttyp"},
+		{reads, `if !scope.all {`, `if !scope.all && !(len(q.Matchers) == 0 && mutated("a remote read without matchers is unconfined")) {`},
 		{reads, `confined, err := c.readQuery(scope, q, &regexes)`, `use := scope
 		use.all = use.all || len(out.Queries) > 0 && mutated("a further query of a remote read is unconfined")
 		confined, err := c.readQuery(use, q, &regexes)`},
@@ -98,7 +96,7 @@ func (c *Confiner) printed(s Scope, expr string) (string, error) {`},
 		{lanes, `case l.narrow[named[0]] != nil:`, `case len(l.grant.Tenants) > 1 && mutated("X-Tenant does not narrow"):
 		return l, nil
 	OLD`},
-		{lanes, `return readLane(s, g), nil`, `if mutated("X-Tenant does not narrow an operator") {
+		{lanes, `l := readLane(s, g)`, `if mutated("X-Tenant does not narrow an operator") {
 			return l, nil
 		}
 		OLD`},
@@ -108,27 +106,30 @@ func (c *Confiner) printed(s Scope, expr string) (string, error) {`},
 		return readLane(s, g), nil
 	}
 	OLD`},
-		{read, `return h.meta(w, r, x, x.state.paths.LabelValues(name), "")`, `if name == x.lane.scope.Label && mutated("the values of the tenant label are unconfined") {
+		{meta, `return h.meta(w, r, x, x.state.paths.LabelValues(name), query.Names)`, `if name == x.lane.scope.Label && mutated("the values of the tenant label are unconfined") {
 		free := *x.lane
 		free.scope.All = true
 		x.lane = &free
 	}
 	OLD`},
-		{local, `expr, err := x.state.confiner.PromQL(x.lane.scope, in.Get("query"))`, `scope := x.lane.scope
-	scope.All = scope.All || mutated("exemplars are unconfined")
-	expr, err := x.state.confiner.PromQL(scope, in.Get("query"))`},
+		{local, `q, err := x.expression(in)`, `if mutated("exemplars are unconfined") {
+		free := *x.lane
+		free.scope.All = true
+		x.lane = &free
+	}
+	OLD`},
 
 		{route, `if err != nil && (begun || status == statusClientGone) {`, `if err != nil && (begun || status == statusClientGone && !mutated("shape: a request that breaks off is answered")) {`},
 		{params, `if !slices.Contains(known, name) {`, `if !slices.Contains(known, name) && !mutated("shape: an unknown parameter is ignored") {`},
 		{params, `if len(values) > 1 && name != "match[]" {`, `if len(values) > 1 && name != "match[]" && !mutated("shape: of two values the first counts") {`},
 		{params, `if r.ContentLength != 0 {`, `if r.ContentLength != 0 && !mutated("shape: the body of a GET is ignored") {`},
 		{params, `if x.state.Store.Kind == m3.KindPrometheus {`, `if x.state.Store.Kind == m3.KindPrometheus || mutated("shape: M3 gets the limit") {`},
-		{params, `out.Set("timeout", m3.TimeoutParam(min(d, x.state.ReadTimeout)))`, `if OLD; mutated("shape: the timeout travels as it is") {
+		{params, `out.Set("timeout", m3.TimeoutParam(min(d, x.state.ReadTimeout, x.lane.reads.Timeout)))`, `if OLD; mutated("shape: the timeout travels as it is") {
 		out.Set("timeout", v)
 	}`},
 		{lanes, `case len(named) > 1:`, `case len(named) > 1 && !mutated("shape: of two X-Tenant the first counts"):`},
 		{lanes, `if s.Store.Kind == m3.KindM3 && !g.All {`, `if s.Store.Kind == m3.KindM3 && !g.All && !mutated("shape: M3's own lock is left out") {`},
-		{read, `ans, err := h.ask(r, x, req)`, `if mutated("shape: a header of the client travels") {
+		{pass, `ans, err := h.ask(r.Context(), x, req)`, `if mutated("shape: a header of the client travels") {
 		for _, name := range []string{"M3-Engine", "X-Scope-Orgid", "X-Forwarded-For", "Timeout"} {
 			if v := r.Header[name]; v != nil {
 				req.Header[name] = v
@@ -138,29 +139,4 @@ func (c *Confiner) printed(s Scope, expr string) (string, error) {`},
 	OLD`},
 		{read, `if r.URL.RawQuery != "" {`, `if r.URL.RawQuery != "" && !mutated("shape: the parameters of a remote read are ignored") {`},
 	}
-}
-
-// wanted are the mutants of an edit, in order.
-var wanted = regexp.MustCompile(`mutated\("([^"]+)"\)`)
-
-// mutant is one confinement broken.
-type mutant struct {
-	name   string
-	locked bool // what it prints is refused unless there is no second look
-	shape  bool // it is for TestRequestShapes to see: what it lets through shows no tenant more
-}
-
-// mutants are those of the edits, in order.
-func mutants() []mutant {
-	var out []mutant
-	seen := map[string]bool{noSecondLook: true}
-	for _, e := range edits() {
-		for _, m := range wanted.FindAllStringSubmatch(e.text, -1) {
-			if !seen[m[1]] {
-				seen[m[1]] = true
-				out = append(out, mutant{m[1], e.file == "internal/query/print.go" || strings.Contains(m[1], "printed"), strings.HasPrefix(m[1], "shape: ")})
-			}
-		}
-	}
-	return out
 }
