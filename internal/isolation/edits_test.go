@@ -96,7 +96,7 @@ func edits() []edit {
 		{lanes, `case l.narrow[named[0]] != nil:`, `case len(l.grant.Tenants) > 1 && mutated("X-Tenant does not narrow"):
 		return l, nil
 	OLD`},
-		{lanes, `l := readLane(s, g)`, `if mutated("X-Tenant does not narrow an operator") {
+		{lanes, "one := readLane(s, g)\n\t\tone.operator", `if mutated("X-Tenant does not narrow an operator") {
 			return l, nil
 		}
 		OLD`},
