@@ -32,6 +32,8 @@ type gateway struct {
 	url    string
 	admin  string // URL
 	caFile string
+	dir    string
+	config func(https, admin string) string
 }
 
 // startGateway starts `gateway serve` in front of the receiver, with users.
@@ -42,6 +44,12 @@ func startGateway(t *testing.T, upstream string, users ...user) *gateway {
 
 // startGatewayTo is startGateway with the lines of the section upstream.
 func startGatewayTo(t *testing.T, upstream string, users ...user) *gateway {
+	t.Helper()
+	return startGatewayAs(t, "", upstream, users...)
+}
+
+// startGatewayAs is startGatewayTo with further lines of the section listen.
+func startGatewayAs(t *testing.T, listen, upstream string, users ...user) *gateway {
 	t.Helper()
 	dir := t.TempDir()
 	pair, caFile, err := certs.Development(filepath.Join(dir, "tls"), []string{"127.0.0.1", "localhost"}, time.Now())
@@ -55,16 +63,12 @@ func startGatewayTo(t *testing.T, upstream string, users ...user) *gateway {
 	}
 	writeFile(t, filepath.Join(dir, "htpasswd"), htpasswd.String())
 
-	g := &gateway{caFile: caFile}
-	g.process = startOn(t, func() (*process, error) {
-		g.addr = freeAddress(t)
-		admin := freeAddress(t)
-		g.url, g.admin = "https://"+g.addr, "http://"+admin
-		config := writeFile(t, filepath.Join(dir, "gateway.yaml"), fmt.Sprintf(`listen:
+	return runGateway(t, dir, caFile, func(https, admin string) string {
+		return fmt.Sprintf(`listen:
   https_address: %s
   admin_address: %s
   shutdown_delay: 1s
-tls:
+%stls:
   certificates:
     - cert_file: %s
       key_file: %s
@@ -74,11 +78,29 @@ tenancy:
   users:
 %supstream:
 %s  health_interval: 500ms
-`, g.addr, admin, pair.CertFile, pair.KeyFile, &tenancy, upstream))
-		p := run(t, "gateway", "serve", "--config", config)
+`, https, admin, listen, pair.CertFile, pair.KeyFile, &tenancy, upstream)
+	})
+}
+
+// runGateway runs a gateway whose files are in dir, configured by config for its addresses.
+func runGateway(t *testing.T, dir, caFile string, config func(https, admin string) string) *gateway {
+	t.Helper()
+	g := &gateway{caFile: caFile, dir: dir, config: config}
+	g.process = startOn(t, func() (*process, error) {
+		g.addr = freeAddress(t)
+		admin := freeAddress(t)
+		g.url, g.admin = "https://"+g.addr, "http://"+admin
+		_, port, _ := strings.Cut(g.addr, ":")
+		p := run(t, "gateway", "serve", "--config", writeFile(t, filepath.Join(dir, "gateway-"+port+".yaml"), config(g.addr, admin)))
 		return p, p.ready(g.admin + "/readyz")
 	})
 	return g
+}
+
+// replica starts another gateway with the same configuration.
+func (g *gateway) replica(t *testing.T) *gateway {
+	t.Helper()
+	return runGateway(t, g.dir, g.caFile, g.config)
 }
 
 // passwd makes a htpasswd line as an operator does.

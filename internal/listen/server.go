@@ -131,6 +131,7 @@ func (s *Server) attach(name, field string, sock net.Listener, tc *tls.Config, h
 		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          c.HTTP2.MaxStreams,
+			MaxReadFrameSize:              frameSize,
 			MaxReceiveBufferPerConnection: receiveBuffer,
 			MaxReceiveBufferPerStream:     receiveBuffer,
 			CountError:                    m.http2Error,
@@ -142,6 +143,10 @@ func (s *Server) attach(name, field string, sock net.Listener, tc *tls.Config, h
 // receiveBuffer is the flow-control window of an HTTP/2 connection, and of each of its streams, in bytes. As much of bodies lies in
 // memory before anything is known of their sender. Where a round trip takes 100 ms, it lets 2.5 MB/s through.
 const receiveBuffer = 256 << 10
+
+// frameSize is the largest HTTP/2 frame that is read, the protocol's own default. Each connection keeps a buffer of the largest one
+// that came; more than a record of TLS saves nothing.
+const frameSize = 16 << 10
 
 // bindProblem says what to do about an address that cannot be bound.
 func bindProblem(err error) error {
