@@ -44,6 +44,10 @@ var mayImport = map[string][]string{
 	"internal/e2e":         nil,
 	"internal/isolation":   nil, // tests alone
 	"bench/write":          {"internal/app", "internal/auth", "internal/certs", "internal/remotewrite"},
+	"internal/isolation":   nil, // tests only, of what is put together elsewhere
+	"bench/measure":        {"internal/auth", "internal/certs"},
+	"bench/read":           {"bench/measure", "internal/query"},
+	"bench/write":          {"bench/measure", "internal/app", "internal/auth", "internal/remotewrite"},
 }
 
 // addresses are the third parties that live in few places, with the reason.
