@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/tsdb"
 
+	"m3gateway/bench/measure"
 	"m3gateway/internal/app"
 )
 
@@ -176,7 +177,7 @@ func vary(v float64, random *rand.Rand) float64 {
 
 // gatewayExposition is what a gateway with two users exposes.
 func gatewayExposition(dir string, now time.Time) ([]*model.Sample, error) {
-	file, err := configure(dir, site{https: "127.0.0.1:0", plain: "127.0.0.1:0", admin: "127.0.0.1:0", store: "127.0.0.1:1"}, now)
+	file, err := measure.Site{HTTPS: "127.0.0.1:0", Plain: "127.0.0.1:0", Admin: "127.0.0.1:0", Store: "127.0.0.1:1"}.Configure(dir, now)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"m3gateway/bench/measure"
 )
 
 // mostSamples is the largest request of the curve, and crowd are its most tenants.
@@ -108,9 +110,9 @@ func (a *axis) level(p *point) float64 {
 		for i := range a.points {
 			all = append(all, a.points[i].cost[round])
 		}
-		out = append(out, p.cost[round]/median(all))
+		out = append(out, p.cost[round]/measure.Median(all))
 	}
-	return median(out)
+	return measure.Median(out)
 }
 
 // spread is how far the farthest point is from the median, as a share of it.
@@ -131,7 +133,7 @@ func table(all []axis) string {
 		a := &all[i]
 		for j := range a.points {
 			p := &a.points[j]
-			fmt.Fprintf(&out, "%-20s %7d %21s %16.2f\n", a.name, p.value, spread(p.cost, 1e6), a.level(p))
+			fmt.Fprintf(&out, "%-20s %7d %21s %16.2f\n", a.name, p.value, measure.Spread(p.cost, 1e6), a.level(p))
 		}
 		fmt.Fprintf(&out, "%-20s spread ±%.0f%% from the median\n", a.name, 100*a.spread())
 	}

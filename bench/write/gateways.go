@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"path/filepath"
+
+	"m3gateway/bench/measure"
 )
 
 // The names of the rows of the whole gateway without TLS begin with wholeName.
@@ -13,18 +15,18 @@ const (
 
 // gateways starts the gateways, each a process of its own, and the sender, and returns the ordinary one and the rows of all.
 func (s *stage) gateways(ctx context.Context, b *batch) (*process, []row, error) {
-	ordinary, err := s.serve(ctx, filepath.Join(s.dir, "ordinary"), site{})
+	ordinary, err := s.serve(ctx, filepath.Join(s.Dir, "ordinary"), measure.Site{})
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.hire(ctx, b, filepath.Join(s.dir, "ordinary", "tls", "ca.crt")); err != nil {
+	if err := s.hire(ctx, b, filepath.Join(s.Dir, "ordinary", "tls", "ca.crt")); err != nil {
 		return nil, nil, err
 	}
-	plain, err := s.serve(ctx, filepath.Join(s.dir, "plain"), site{upstream: "compression: none"})
+	plain, err := s.serve(ctx, filepath.Join(s.Dir, "plain"), measure.Site{Upstream: "compression: none"})
 	if err != nil {
 		return nil, nil, err
 	}
-	older, err := s.serve(ctx, filepath.Join(s.dir, "older"), site{upstream: `protocol: "1.0"`})
+	older, err := s.serve(ctx, filepath.Join(s.Dir, "older"), measure.Site{Upstream: `protocol: "1.0"`})
 	if err != nil {
 		return nil, nil, err
 	}

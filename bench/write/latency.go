@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"m3gateway/bench/measure"
 )
 
 // latency is what the gateway adds to the answer time of a request at half of the rate at which it is saturated.
@@ -45,25 +47,10 @@ func (s *stage) latency(ctx context.Context, p *process, rounds int, span time.D
 	return l, nil
 }
 
-// quantile of v, which is not empty.
-func quantile(v []float64, q float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	return s[min(int(q*float64(len(s))), len(s)-1)]
-}
-
-// quantiles are those of the rounds.
-func quantiles(rounds [][]float64, q float64) []float64 {
-	var out []float64
-	for _, v := range rounds {
-		out = append(out, quantile(v, q))
-	}
-	return out
-}
-
 // added is the quantile through the gateway less that of the direct way, in each round.
 func (l *latency) added(q float64) []float64 {
-	out := quantiles(l.through, q)
-	for i, d := range quantiles(l.direct, q) {
+	out := measure.Quantiles(l.through, q)
+	for i, d := range measure.Quantiles(l.direct, q) {
 		out[i] -= d
 	}
 	return out
@@ -75,8 +62,8 @@ func (l *latency) describe(floor float64) string {
 	fmt.Fprintf(&out, "%-4s %22s %22s %22s %15s %8s\n", "", "to the sink itself", "through the gateway", "added", "over the floor", "at best")
 	for _, q := range []float64{.5, .99} {
 		added := l.added(q)
-		fmt.Fprintf(&out, "p%-3.0f %22s %22s %22s %15.1f %8.1f\n", 100*q, spread(quantiles(l.direct, q), 1e3), spread(quantiles(l.through, q), 1e3),
-			spread(added, 1e3), median(added)/floor, slices.Min(added)/floor)
+		fmt.Fprintf(&out, "p%-3.0f %22s %22s %22s %15.1f %8.1f\n", 100*q, measure.Spread(measure.Quantiles(l.direct, q), 1e3), measure.Spread(measure.Quantiles(l.through, q), 1e3),
+			measure.Spread(added, 1e3), measure.Median(added)/floor, slices.Min(added)/floor)
 	}
 	return out.String()
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/prompb"
 
+	"m3gateway/bench/measure"
 	"m3gateway/internal/remotewrite"
 )
 
@@ -54,7 +55,7 @@ type local struct {
 // newLocal has the policies that the gateway makes for a user of one tenant (internal/gateway, rules).
 func newLocal(b *batch) (*local, error) {
 	limits := remotewrite.Limits{NameBytes: 1024, ValueBytes: 32 << 10, Labels: 512}
-	labels := []remotewrite.TenantLabels{{Tenant: tenant, Labels: []remotewrite.Label{{Name: "tenant", Value: tenant}}}}
+	labels := []remotewrite.TenantLabels{{Tenant: measure.Tenant, Labels: []remotewrite.Label{{Name: "tenant", Value: measure.Tenant}}}}
 	lax, err := remotewrite.NewPolicy("tenant", remotewrite.Override,
 		remotewrite.Rules{Limits: limits, UTF8Names: true, Histograms: true, Exemplars: true, Metadata: true}, labels)
 	if err != nil {
@@ -99,7 +100,7 @@ func (l *local) rows() []row {
 func loop(f func() error) func(context.Context, time.Duration) (int, time.Duration, error) {
 	return func(ctx context.Context, d time.Duration) (int, time.Duration, error) {
 		runtime.GC() // the garbage of the row before is not this one's
-		from, err := cpuTime(0)
+		from, err := measure.CPU(0)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -109,7 +110,7 @@ func loop(f func() error) func(context.Context, time.Duration) (int, time.Durati
 				return 0, 0, err
 			}
 		}
-		to, err := cpuTime(0)
+		to, err := measure.CPU(0)
 		return max(n, 1), to - from, err
 	}
 }
@@ -208,7 +209,7 @@ func (l *local) structs() error {
 	for i := range req.Timeseries {
 		ts := &req.Timeseries[i]
 		ts.Labels = slices.DeleteFunc(ts.Labels, func(l prompb.Label) bool { return l.Name == "tenant" })
-		ts.Labels = append(ts.Labels, prompb.Label{Name: "tenant", Value: tenant})
+		ts.Labels = append(ts.Labels, prompb.Label{Name: "tenant", Value: measure.Tenant})
 		slices.SortFunc(ts.Labels, func(a, b prompb.Label) int { return cmp.Compare(a.Name, b.Name) })
 		if err := checked(ts.Labels); err != nil {
 			return err
@@ -289,7 +290,7 @@ func confined(body []byte) error {
 	}
 	for i := range req.Timeseries {
 		ts := &req.Timeseries[i]
-		if len(ts.Samples) != 1 || !slices.ContainsFunc(ts.Labels, func(l prompb.Label) bool { return l.Name == "tenant" && l.Value == tenant }) ||
+		if len(ts.Samples) != 1 || !slices.ContainsFunc(ts.Labels, func(l prompb.Label) bool { return l.Name == "tenant" && l.Value == measure.Tenant }) ||
 			!slices.IsSortedFunc(ts.Labels, func(a, b prompb.Label) int { return cmp.Compare(a.Name, b.Name) }) {
 			return fmt.Errorf("series %d is not the tenant's: %v", i, ts)
 		}

@@ -17,9 +17,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"time"
+
+	"m3gateway/bench/measure"
 )
 
 // samples of one request.
@@ -109,8 +110,8 @@ func (o *options) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer s.stop()
-	fmt.Println(heading())
+	defer s.Stop()
+	fmt.Println(measure.Heading("go run ./bench/write"))
 	fmt.Println(b.describe())
 	g, rows, err := o.rows(ctx, s, l)
 	if err != nil {
@@ -163,8 +164,8 @@ func (o *options) rest(ctx context.Context, s *stage, g *process, rows []row) er
 	if err != nil {
 		return fmt.Errorf("latency: %w", err)
 	}
-	fmt.Println(added.describe(median(find(rows, floorName).cost)))
-	many, err := s.serve(ctx, filepath.Join(s.dir, "crowd"), site{crowd: crowd})
+	fmt.Println(added.describe(measure.Median(find(rows, floorName).cost)))
+	many, err := s.serve(ctx, filepath.Join(s.Dir, "crowd"), measure.Site{Crowd: crowd})
 	if err != nil {
 		return err
 	}
@@ -194,26 +195,6 @@ func (o *options) profiles(ctx context.Context, l *local, s *stage, g *process) 
 		return fmt.Errorf("profiling the gateway: %w", err)
 	}
 	return nil
-}
-
-// heading says what was run, on what.
-func heading() string {
-	model := runtime.GOARCH
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(info)) {
-			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-				model = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	load := ""
-	if avg, err := os.ReadFile("/proc/loadavg"); err == nil {
-		load = ", load average at the start " + strings.Join(strings.Fields(string(avg))[:3], " ")
-	}
-	return fmt.Sprintf("command: %s\nmachine: %s, %d cores, %s/%s, %s%s",
-		strings.Join(append([]string{"go run ./bench/write"}, os.Args[1:]...), " "),
-		model, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), load)
 }
 
 // grown is b with room for n bytes and no content.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"m3gateway/bench/measure"
 	"m3gateway/internal/auth"
 )
 
@@ -21,15 +22,15 @@ type other struct {
 	start    func(ctx context.Context, s *stage, binary, dir, address string) (command []string, err error)
 }
 
-// others are asked as an operator would run them: no TLS, a password, connections to the sink kept, an access log to /dev/null
+// others are asked as an operator would run them: no TLS, a measure.Password, connections to the sink kept, an access log to /dev/null
 // where there is one.
 func others() []other {
 	return []other{
-		{name: nginxName, variable: "NGINX_BIN", path: "nginx", start: nginx(func() (string, error) { return auth.HashPassword(password, bcryptCost) })},
+		{name: nginxName, variable: "NGINX_BIN", path: "nginx", start: nginx(func() (string, error) { return auth.HashPassword(measure.Password, measure.BcryptCost) })},
 		{name: "nginx: auth_basic with apr1, proxy_pass", variable: "NGINX_BIN", path: "nginx", start: nginx(apr1)},
 		{name: "Traefik: basicAuth with bcrypt, proxy", variable: "TRAEFIK_BIN", start: traefik},
 		{name: "vmauth: password in clear in its file, proxy", variable: "VMAUTH_BIN", start: vmauth},
-		{name: "vmagent: one password, label added, forwarded", variable: "VMAGENT_BIN", late: true, start: vmagent},
+		{name: "vmagent: one measure.Password, label added, forwarded", variable: "VMAGENT_BIN", late: true, start: vmagent},
 	}
 }
 
@@ -65,11 +66,11 @@ func (s *stage) otherRows(ctx context.Context) (rows []row, omitted []string, er
 			omitted = append(omitted, fmt.Sprintf("omitted: %s: %v", o.name, err))
 			continue
 		}
-		dir := filepath.Join(s.dir, fmt.Sprintf("other-%d", i))
+		dir := filepath.Join(s.Dir, fmt.Sprintf("other-%d", i))
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, nil, err
 		}
-		address, err := free(1)
+		address, err := measure.Free(1)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -81,7 +82,7 @@ func (s *stage) otherRows(ctx context.Context) (rows []row, omitted []string, er
 			return nil, nil, fmt.Errorf("%s: %w", o.name, err)
 		}
 		p := &process{url: "http://" + address[0] + "/api/v1/write", late: o.late}
-		if p.pid, err = s.run(ctx, address[0], "", command...); err != nil {
+		if p.pid, err = s.Run(ctx, address[0], "", command...); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", o.name, err)
 		}
 		r, err := s.row(o.name, p, order{URL: p.url, Content: content{Samples: samples}, Connections: 4})
@@ -95,7 +96,7 @@ func (s *stage) otherRows(ctx context.Context) (rows []row, omitted []string, er
 
 // apr1 is the password as OpenSSL hashes it.
 func apr1() (string, error) {
-	out, err := exec.Command("openssl", "passwd", "-apr1", password).Output()
+	out, err := exec.Command("openssl", "passwd", "-apr1", measure.Password).Output()
 	if err != nil {
 		return "", fmt.Errorf("openssl passwd -apr1: %w", err)
 	}
@@ -147,17 +148,17 @@ http {
 		if err := write(dir, "nginx.conf", text); err != nil {
 			return nil, err
 		}
-		return []string{binary, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-e", "stderr"}, write(dir, "htpasswd", userName+":"+h+"\n")
+		return []string{binary, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-e", "stderr"}, write(dir, "htpasswd", measure.User+":"+h+"\n")
 	}
 }
 
 func traefik(_ context.Context, s *stage, binary, dir, address string) ([]string, error) {
-	hash, err := auth.HashPassword(password, bcryptCost)
+	hash, err := auth.HashPassword(measure.Password, measure.BcryptCost)
 	if err != nil {
 		return nil, err
 	}
 	err = errors.Join(
-		write(dir, "htpasswd", userName+":"+hash+"\n"),
+		write(dir, "htpasswd", measure.User+":"+hash+"\n"),
 		write(dir, "static.yml", fmt.Sprintf(`global: {checkNewVersion: false, sendAnonymousUsage: false}
 entryPoints: {web: {address: %q}}
 providers: {file: {filename: %q}}
@@ -174,14 +175,14 @@ log: {level: ERROR}
 
 // vmauth knows no hashed passwords.
 func vmauth(_ context.Context, s *stage, binary, dir, address string) ([]string, error) {
-	err := write(dir, "auth.yml", fmt.Sprintf("users:\n- {username: %q, password: %q, url_prefix: \"http://%s\"}\n", userName, password, s.store))
+	err := write(dir, "auth.yml", fmt.Sprintf("users:\n- {username: %q, password: %q, url_prefix: \"http://%s\"}\n", measure.User, measure.Password, s.store))
 	return []string{binary, "-auth.config=" + filepath.Join(dir, "auth.yml"), "-httpListenAddr=" + address}, err
 }
 
 // vmagent answers before it has forwarded, and merges requests.
 func vmagent(_ context.Context, s *stage, binary, dir, address string) ([]string, error) {
-	return []string{binary, "-httpListenAddr=" + address, "-httpAuth.username=" + userName, "-httpAuth.password=" + password,
-		"-remoteWrite.url=http://" + s.store + "/api/v1/write", "-remoteWrite.forcePromProto=true", "-remoteWrite.label=tenant=" + tenant,
+	return []string{binary, "-httpListenAddr=" + address, "-httpAuth.username=" + measure.User, "-httpAuth.password=" + measure.Password,
+		"-remoteWrite.url=http://" + s.store + "/api/v1/write", "-remoteWrite.forcePromProto=true", "-remoteWrite.label=tenant=" + measure.Tenant,
 		"-remoteWrite.tmpDataPath=" + filepath.Join(dir, "data"), "-loggerLevel=ERROR"}, nil
 }
 

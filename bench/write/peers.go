@@ -12,9 +12,10 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"m3gateway/bench/measure"
 )
 
 // sink is the store: it reads each write's body and answers 204, as a store of 2.0 does, and GET /last gives the last body
@@ -172,59 +173,13 @@ func (c *client) send(o order) (done, error) {
 		return done{}, err
 	}
 	pool := c.pool(o)
+	one := func() error { return c.one(pool, o) }
 	if o.Rate > 0 {
-		return c.pace(pool, o)
+		took, err := measure.Paced(o.Rate, o.Time, one)
+		return done{Requests: len(took), Seconds: o.Time.Seconds(), Latencies: took}, err
 	}
-	var (
-		start  = time.Now()
-		until  = start.Add(o.Time)
-		total  atomic.Int64
-		failed atomic.Pointer[error]
-		wg     sync.WaitGroup
-	)
-	for range o.Connections {
-		wg.Go(func() {
-			for first := true; failed.Load() == nil && (first || total.Load() < int64(o.Least) || time.Now().Before(until)); first = false {
-				if err := c.one(pool, o); err != nil {
-					failed.CompareAndSwap(nil, &err)
-					return
-				}
-				total.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	if err := failed.Load(); err != nil {
-		return done{}, *err
-	}
-	return done{Requests: int(total.Load()), Seconds: time.Since(start).Seconds()}, nil
-}
-
-// pace sends at o.Rate. A request that is due is not held up by those before it, nor is its latency shortened by having been
-// sent late.
-func (c *client) pace(pool *http.Client, o order) (done, error) {
-	var (
-		start  = time.Now()
-		n      = int(o.Rate * o.Time.Seconds())
-		took   = make([]float64, n)
-		failed atomic.Pointer[error]
-		wg     sync.WaitGroup
-	)
-	for i := range n {
-		due := start.Add(time.Duration(float64(i) / o.Rate * float64(time.Second)))
-		time.Sleep(time.Until(due))
-		wg.Go(func() {
-			if err := c.one(pool, o); err != nil {
-				failed.CompareAndSwap(nil, &err)
-			}
-			took[i] = time.Since(due).Seconds()
-		})
-	}
-	wg.Wait()
-	if err := failed.Load(); err != nil {
-		return done{}, *err
-	}
-	return done{Requests: n, Seconds: time.Since(start).Seconds(), Latencies: took}, nil
+	n, seconds, err := measure.Closed(o.Connections, o.Least, o.Time, one)
+	return done{Requests: n, Seconds: seconds}, err
 }
 
 func (c *client) one(pool *http.Client, o order) error {
@@ -232,11 +187,11 @@ func (c *client) one(pool *http.Client, o order) error {
 	if err != nil {
 		return err
 	}
-	user := userName
+	user := measure.User
 	if o.Users > 0 {
-		user = crowdName(int(c.turn.Add(1)) % o.Users)
+		user = measure.CrowdName(int(c.turn.Add(1)) % o.Users)
 	}
-	req.SetBasicAuth(user, password)
+	req.SetBasicAuth(user, measure.Password)
 	req.Header.Set("Content-Encoding", "snappy")
 	if o.Content.Second {
 		req.Header.Set("Content-Type", secondType)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"m3gateway/bench/measure"
 )
 
 // The plot's measures, in pixels.
@@ -51,7 +53,7 @@ func panel(out *strings.Builder, a *axis, x0 int, top float64) {
 		px, py := x(p.value), y(a.level(p))
 		line = append(line, fmt.Sprintf("%.1f,%.1f", px, py))
 		fmt.Fprintf(out, `<circle cx="%.1f" cy="%.1f" r="3" fill="#1f5fa8"/><text x="%.1f" y="%.1f" text-anchor="middle">%.2f µs</text><text x="%.1f" y="%d" text-anchor="middle">%d</text>`+"\n",
-			px, py, px, py-8, 1e6*median(p.cost), px, marginTop+panelHeight+16, p.value)
+			px, py, px, py-8, 1e6*measure.Median(p.cost), px, marginTop+panelHeight+16, p.value)
 	}
 	fmt.Fprintf(out, `<polyline points="%s" fill="none" stroke="#1f5fa8" stroke-width="1.5"/>`+"\n", strings.Join(line, " "))
 	fmt.Fprintf(out, `<text x="%d" y="%d" text-anchor="middle">%s, spread ±%.0f%%</text>`+"\n", x0+panelWidth/2, marginTop+panelHeight+36, a.name, 100*a.spread())

@@ -14,6 +14,8 @@ import (
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
+
+	"m3gateway/bench/measure"
 )
 
 func decode(t *testing.T, body []byte) prompb.WriteRequest {
@@ -122,7 +124,7 @@ func TestSender(t *testing.T) {
 	)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, pass, _ := r.BasicAuth()
-		if pass != password {
+		if pass != measure.Password {
 			t.Errorf("the password %q", pass)
 		}
 		mu.Lock()
@@ -134,11 +136,11 @@ func TestSender(t *testing.T) {
 	one := content{Samples: 1}
 	c := &client{job: &job{Large: large, Made: time.Now(), Contents: []content{one}}, pools: map[string]*http.Client{}}
 	o := order{URL: server.URL, Content: one, Connections: 2}
-	if d, err := c.send(o); err != nil || d.Requests != 2 || users[userName] != 2 {
+	if d, err := c.send(o); err != nil || d.Requests != 2 || users[measure.User] != 2 {
 		t.Errorf("%+v, %v, of %v", d, err, users)
 	}
 	o.Users, o.Least = 3, 9
-	if d, err := c.send(o); err != nil || d.Requests < 9 || len(users) != 4 || users[crowdName(1)] < 3 {
+	if d, err := c.send(o); err != nil || d.Requests < 9 || len(users) != 4 || users[measure.CrowdName(1)] < 3 {
 		t.Errorf("%+v, %v, of %v", d, err, users)
 	}
 	paced := order{URL: server.URL, Content: one, Rate: 1000, Time: 20 * time.Millisecond}
@@ -183,7 +185,7 @@ func TestReport(t *testing.T) {
 	if rowsTable(rows, 0, 0) == "" || table([]axis{even, steep}) == "" || l.describe(.001) == "" {
 		t.Error("a part of the report is empty")
 	}
-	if c, err := cpuTime(0); err != nil || c <= 0 {
+	if c, err := measure.CPU(0); err != nil || c <= 0 {
 		t.Errorf("CPU time %v, %v", c, err)
 	}
 }

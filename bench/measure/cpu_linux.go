@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"time"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime is the CPU time that all threads of process pid have used, user and system; 0 is this process. Its unit is the
+// CPU is the CPU time that all threads of process pid have used, user and system; 0 is this process. Its unit is the
 // scheduler's nanosecond, for every process alike.
-func cpuTime(pid int) (time.Duration, error) {
+func CPU(pid int) (time.Duration, error) {
 	clock := int32(unix.CLOCK_PROCESS_CPUTIME_ID)
 	if pid != 0 {
 		clock = ^int32(pid)<<3 | 2 // clock_getcpuclockid(3): the scheduler's clock of a whole process

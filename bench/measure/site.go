@@ -1,0 +1,86 @@
+package measure
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"m3gateway/internal/auth"
+	"m3gateway/internal/certs"
+)
+
+// The client's account and its tenant.
+const (
+	User     = "alice"
+	Password = "correct horse battery staple"
+	Tenant   = "team-a"
+)
+
+// BcryptCost is that of the client's password; crowdCost is that of the many users of a curve, whose first request each is over
+// before the clock is read.
+const (
+	BcryptCost = 10
+	crowdCost  = 4
+)
+
+// Site is where a gateway listens and what store it has.
+type Site struct {
+	HTTPS, Plain, Admin, Store string
+	Upstream                   string // a further line of the upstream section
+	Crowd                      int    // further users, each its own tenant
+}
+
+// CrowdName is the nth user of the crowd.
+func CrowdName(n int) string { return fmt.Sprintf("user-%05d", n) }
+
+// Configure writes the files of a gateway into dir and returns the path of the configuration.
+func (at Site) Configure(dir string, now time.Time) (string, error) {
+	pair, _, err := certs.Development(filepath.Join(dir, "tls"), []string{"127.0.0.1"}, now)
+	if err != nil {
+		return "", err
+	}
+	var users strings.Builder
+	for _, name := range []string{User, "bob"} {
+		hash, err := auth.HashPassword(Password, BcryptCost)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&users, "%s:%s\n", name, hash)
+	}
+	if at.Crowd > 0 {
+		hash, err := auth.HashPassword(Password, crowdCost)
+		if err != nil {
+			return "", err
+		}
+		for n := range at.Crowd {
+			fmt.Fprintf(&users, "%s:%s\n", CrowdName(n), hash)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "htpasswd"), []byte(users.String()), 0o600); err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "gateway.yaml")
+	return file, os.WriteFile(file, fmt.Appendf(nil, `listen:
+  https_address: %s
+  plain: {address: "%s"}
+  admin_address: %s
+  shutdown_delay: 0s
+tls:
+  certificates:
+    - cert_file: %s
+      key_file: %s
+auth:
+  htpasswd_file: htpasswd
+  cache_size: 20000
+tenancy:
+  users:
+    %s: {tenants: [%s]}
+    bob: {tenants: [team-b]}
+upstream:
+  kind: prometheus
+  urls: [http://%s]
+  %s
+`, at.HTTPS, at.Plain, at.Admin, pair.CertFile, pair.KeyFile, User, Tenant, at.Store, at.Upstream), 0o600)
+}
