@@ -42,8 +42,6 @@ var mayImport = map[string][]string{
 	"internal/proxy":       {"internal/buf"}, // the pool knows nothing of stores: probes are handed in
 	"internal/gatewaytest": {"internal/app", "internal/auth", "internal/certs", "internal/devstore"},
 	"internal/e2e":         nil,
-	"internal/isolation":   nil, // tests alone
-	"bench/write":          {"internal/app", "internal/auth", "internal/certs", "internal/remotewrite"},
 	"internal/isolation":   nil, // tests only, of what is put together elsewhere
 	"bench/measure":        {"internal/auth", "internal/certs"},
 	"bench/read":           {"bench/measure", "internal/query"},
@@ -63,7 +61,6 @@ var addresses = []struct {
 	{"github.com/prometheus/prometheus", []string{"internal/query", "internal/smoke", "internal/devstore", "internal/gatewaytest", "cmd/gateway-dev", "bench/write"},
 		"the production binary links the parser and nothing that stores; the write path shares no code with its oracle"},
 	{"github.com/klauspost/compress", []string{"internal/gateway"}, "answers are compressed where the client is known"},
-	{"go.etcd.io", nil, "nothing needs it yet"},
 	{"go.etcd.io", []string{"internal/certs"}, "replicas share certificates and nothing else"},
 	{"google.golang.org/grpc", []string{"internal/certs"}, "only etcd's client speaks gRPC"},
 	{"github.com/miekg/dns", []string{"internal/certs"}, "DNS updates prove domains, and nothing else is asked of DNS by hand"},

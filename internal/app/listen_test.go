@@ -2,6 +2,7 @@ package app_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -88,8 +89,8 @@ func TestClientAddressInLog(t *testing.T) {
 	transport := g.Client.Transport.(*http.Transport).Clone()
 	t.Cleanup(transport.CloseIdleConnections)
 	header := "PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n"
-	transport.Dial = func(network, address string) (net.Conn, error) {
-		c, err := net.Dial(network, address)
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err == nil {
 			_, err = io.WriteString(c, header)
 		}

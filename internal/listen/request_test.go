@@ -294,8 +294,7 @@ func stalled(t *testing.T, s *pipeServer, window uint32, path string) <-chan tim
 // frames is a raw HTTP/2 connection.
 type frames struct {
 	*http2.Framer
-	t  *testing.T
-	mu sync.Mutex
+	t *testing.T
 }
 
 func (s *pipeServer) frames(settings ...http2.Setting) *frames {
