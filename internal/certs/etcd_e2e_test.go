@@ -345,7 +345,7 @@ func TestEtcdTLSAndPassword(t *testing.T) {
 			cfg := Defaults().ACME.Etcd
 			cfg.Endpoints, cfg.Prefix, cfg.CAFile = []string{server.endpoint}, "gw/acme", caFile
 			cfg.CertFile, cfg.KeyFile = client.CertFile, client.KeyFile
-			cfg.Username, cfg.Password, cfg.Timeout = "gateway", "s3cret", 2*time.Second
+			cfg.Username, cfg.Password, cfg.Timeout = "gateway", "s3cret", 20*time.Second // etcd hashes the password first
 			open := func(change func(*Etcd)) *etcd {
 				cfg := cfg
 				change(&cfg)

@@ -43,10 +43,13 @@ func TestFederation(t *testing.T) {
 		}
 		return nil
 	})
-	both, err := receiver.direct().query(`count by (tenant) (up)`, time.Now())
-	if err != nil || len(both) != 2 {
-		t.Errorf("the store itself has %+v, %v", both, err)
-	}
+	eventually(t, "the store itself has both tenants", func() error {
+		both, err := receiver.direct().query(`count by (tenant) (up)`, time.Now())
+		if err == nil && len(both) != 2 {
+			err = fmt.Errorf("it has %+v", both)
+		}
+		return err
+	})
 	if found, err := federating.direct().query(`{tenant=~".+", tenant!="`+alice.tenant+`"}`, time.Now()); err != nil || len(found) > 0 {
 		t.Errorf("series of others were federated: %+v, %v", found, err)
 	}

@@ -83,7 +83,7 @@ func streams() []stream {
 		no("another scheme", 0, fields(q, [2]string{":scheme", "gopher"})),
 		no("a path without a slash", 0, fields("api/v1/query?query=up")),
 		no("an asterisk", 404, fields("*")),
-		no("OPTIONS of everything", 200, fields("*", [2]string{":method", "OPTIONS"})),
+		no("OPTIONS of everything", 404, fields("*", [2]string{":method", "OPTIONS"})),
 		no("a doubled slash", 404, fields("/"+q)),
 		no("dots", 404, fields("/api/v1/x/../query?query=up")),
 		no("an encoded letter", 404, fields("/api/v1/%71uery?query=up")),

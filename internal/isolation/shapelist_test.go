@@ -231,7 +231,7 @@ func targets() []shape {
 		line("a target of a host", "CONNECT gateway:443 HTTP/1.1", 404),
 		line("CONNECT to a path", "CONNECT /api/v1/query?query=up HTTP/1.1", 405),
 		line("an asterisk", "GET * HTTP/1.1", 404),
-		line("OPTIONS of everything", "OPTIONS * HTTP/1.1", 200),
+		line("OPTIONS of everything", "OPTIONS * HTTP/1.1", 404),
 		line("no target", "GET  HTTP/1.1", 400),
 		line("two spaces", "GET  /api/v1/query?query=up HTTP/1.1", 400),
 		line("a tab", "GET\t/api/v1/query?query=up HTTP/1.1", 400),
