@@ -68,7 +68,7 @@ func compressed(b []byte) []byte {
 func queries() []string {
 	var out []string
 	for i := range 16 {
-		out = append(out, fmt.Sprintf(`sum by (job, instance) (rate(http_requests_total{job=~"api|db|cache",instance=~"node-%d.*",code!~"2..|3..",method="GET"}[5m])) / on (job, instance) group_left sum by (job, instance) (rate(http_requests_total{instance=~"node-%d.*"}[5m]))`, i, i))
+		out = append(out, fmt.Sprintf(`sum by (cluster, service) (rate(http_requests_total{job="api", cluster=~"eu-%d|us-%d", code!~"5.."}[5m])) / on (cluster, service) group_left () sum by (cluster, service) (rate(http_requests_total{job="api"}[5m]))`, i, i))
 	}
 	return out
 }
