@@ -1,7 +1,10 @@
 package certs
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -184,6 +187,7 @@ func (a *authority) maintain(ctx context.Context) {
 		}
 		if up && since(round) >= a.interval() {
 			round = now
+			a.follow(ctx)
 			if err := a.cache.RenewManagedCertificates(ctx); err != nil {
 				a.m.log.Error("a round of renewal failed", "component", "acme", "error", err)
 			}
@@ -228,6 +232,29 @@ func (a *authority) interval() time.Duration {
 		a.cache.SetOptions(a.options)
 	}
 	return d
+}
+
+// follow takes over what another replica has renewed. certmagic looks for that only when it finds its own certificate due, and
+// replicas can have different times for that in the window that the authority suggests (ARI).
+func (a *authority) follow(ctx context.Context) {
+	issuer := a.issuer.IssuerKey()
+	for domain, served := range a.m.ordered.Load().certs {
+		data, err := a.storage.Load(ctx, certmagic.StorageKeys.SiteCert(issuer, domain))
+		if err != nil {
+			continue // not there yet, or the next probe tells
+		}
+		block, _ := pem.Decode(data)
+		if block == nil || bytes.Equal(block.Bytes, served.Certificate[0]) {
+			continue
+		}
+		if leaf, err := x509.ParseCertificate(block.Bytes); err != nil || !leaf.NotBefore.After(served.Leaf.NotBefore) {
+			continue
+		}
+		if _, err := a.config.CacheManagedCertificate(ctx, domain); err != nil && ctx.Err() == nil {
+			a.m.log.Warn("a certificate that another replica has renewed cannot be loaded; trying again", "component", "acme", "domain", domain, "error", err)
+		}
+	}
+	a.refresh()
 }
 
 // clean removes from the storage what is long expired, as of domains that are no longer ordered.
