@@ -28,6 +28,7 @@ type cli struct {
 	Check   checkCmd   `cmd:"" help:"Check a configuration and everything it names; print what it means."`
 	Smoke   smokeCmd   `cmd:"" help:"Try a running gateway from outside: write, read, and be refused."`
 	Plan    planCmd    `cmd:"" help:"Say what an M3 cluster needs in disk, files, memory and cores."`
+	M3      m3Cmd      `cmd:"" name:"m3" help:"Set up an M3 cluster, and show how it is."`
 	Passwd  passwdCmd  `cmd:"" help:"Ask for a password and print the user's htpasswd line."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
@@ -44,7 +45,8 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program but for the process: it returns the exit status, 1 for a failed command, 2 for a wrong command line.
+// run is the whole program but for the process: it returns the exit status, 1 for a failed command, 2 for a wrong command line, or
+// what the command's error asks for.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	std := streams{stdin, stdout, stderr}
 	exited := false // --help was answered
@@ -74,6 +76,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "gateway:", err)
+		if e := (*exitStatus)(nil); errors.As(err, &e) {
+			return e.code
+		}
 		return 1
 	}
 	return 0
