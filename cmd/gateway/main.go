@@ -30,6 +30,7 @@ type cli struct {
 	Plan    planCmd    `cmd:"" help:"Say what an M3 cluster needs in disk, files, memory and cores."`
 	M3      m3Cmd      `cmd:"" name:"m3" help:"Set up an M3 cluster, and show how it is."`
 	Passwd  passwdCmd  `cmd:"" help:"Ask for a password and print the user's htpasswd line."`
+	Token   tokenCmd   `cmd:"" help:"Make a bearer token and print it and the line of the tokens file."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

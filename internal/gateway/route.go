@@ -183,58 +183,6 @@ func (h *Handler) admit(r *http.Request, x *exchange) error {
 	return err
 }
 
-// identify is the user of the request's credential, a password or a client certificate, or the one that the request's listener
-// gives it.
-func (h *Handler) identify(r *http.Request, x *exchange) (string, error) {
-	header := r.Header["Authorization"]
-	if user, _ := r.Context().Value(fixedUser{}).(string); user != "" {
-		if len(header) > 0 {
-			return "", badRequest("this address takes no credentials and has one fixed user; send none, or use the HTTPS address")
-		}
-		return user, nil
-	}
-	owner, err := h.certified(r, x)
-	if err != nil || len(header) == 0 && owner != "" {
-		return owner, err
-	}
-	user, password, ok := auth.BasicCredential(header)
-	if !ok {
-		return "", auth.ErrDenied
-	}
-	if err := h.Verifier.Verify(r.Context(), x.state.Users, user, password, x.now); err != nil {
-		x.claimed = user
-		return "", err
-	}
-	if owner != "" && owner != user {
-		x.claimed = user
-		return "", badRequest("the client certificate is user %q's and the password user %q's; send one of them", owner, user)
-	}
-	return user, nil
-}
-
-// certified is the user that the connection's client certificate names; none, if there is no certificate, or if it names nobody
-// and a password may say who asks. TLS has verified the certificate.
-func (h *Handler) certified(r *http.Request, x *exchange) (string, error) {
-	if r.TLS == nil { // the plain listener
-		return "", nil
-	}
-	if len(r.TLS.VerifiedChains) == 0 {
-		if x.state.RequireCertificate { // of a connection from before a reload, or one for an ACME challenge
-			return "", &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: "a client certificate is required; connect again with one"}
-		}
-		return "", nil
-	}
-	leaf := r.TLS.VerifiedChains[0][0]
-	if x.now.After(leaf.NotAfter) {
-		return "", &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: "the client certificate of this connection has expired; connect again with a new one"}
-	}
-	user, err := x.state.Certificates.User(leaf)
-	if err != nil && len(r.Header["Authorization"]) > 0 {
-		return "", nil
-	}
-	return user, err
-}
-
 // serve runs f, answers what it returns, and counts and logs the request.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f handlerFunc) {
 	x := &exchange{state: h.state.Load(), now: h.Now(), loan: loan{budget: h.Budget}, write: route == "write", listener: "https"}
@@ -288,7 +236,11 @@ func (h *Handler) refuse(out *answer, r *http.Request, x *exchange, err error) {
 	}
 	head := out.Header()
 	if ref.status == http.StatusUnauthorized {
-		head.Set("WWW-Authenticate", `Basic realm=`+strconv.Quote(x.state.Realm)+`, charset="UTF-8"`)
+		realm := `realm=` + strconv.Quote(x.state.Realm)
+		head.Set("WWW-Authenticate", `Basic `+realm+`, charset="UTF-8"`)
+		if x.state.Tokens != nil {
+			head.Add("WWW-Authenticate", `Bearer `+realm)
+		}
 	}
 	if ref.retry > 0 {
 		head.Set("Retry-After", strconv.Itoa(ref.retry))
