@@ -429,29 +429,3 @@ func (c *Confiner) lose(n int) {
 		c.count(InvalidExemplar, n, 0)
 	}
 }
-
-// leaveOut counts what the store has no place for in the series in hand. The exemplars of a series of which all else is lost go
-// with that: they would stand there without the sample that they belong to. In 2.0 a series must have a sample or a histogram, but
-// senders of both protocols put exemplars into series of their own: those are for a request of 1.0 beside it.
-func (c *Confiner) leaveOut() {
-	t := &c.tally
-	if t.histograms > 0 {
-		c.count(NativeHistogram, t.histograms, 0)
-	}
-	alone := t.classic == 0 && !slices.ContainsFunc(c.points, func(p point) bool { return p.kind != tagExemplar })
-	why := Exemplar
-	switch {
-	case alone && t.lost > 0:
-		why = InvalidExemplar
-		t.exemplars += len(c.points)
-		c.points = c.points[:0]
-	case alone && c.out2:
-		c.res.Apart += len(c.points)
-		c.points = c.points[:0]
-	case !alone && c.apart:
-		c.points = c.points[:0]
-	}
-	if t.exemplars > 0 {
-		c.count(why, t.exemplars, 0)
-	}
-}
