@@ -53,6 +53,7 @@ func golden(t *testing.T, name, got string) {
 func TestHelp(t *testing.T) {
 	for name, args := range map[string][]string{
 		"help": {"--help"}, "help-check": {"check", "--help"}, "help-plan": {"plan", "--help"}, "help-smoke": {"smoke", "--help"}, "help-passwd": {"passwd", "--help"}, "help-version": {"version", "--help"},
+		"help-upstreams": {"upstreams", "--help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("COLUMNS", "80")
