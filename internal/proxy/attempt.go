@@ -59,11 +59,9 @@ func (x *exchange) attempt(m *member, hedge bool) (*attempt, *Error) {
 		return nil, &Error{Kind: Invalid, Member: m.url, Err: err}
 	}
 	m.inFlight.Add(1)
+	x.p.underWay[x.r.op()].Add(1)
 	if hedge {
-		x.p.hedges.Add(1)
-	}
-	if x.r.op() == reading {
-		x.p.reads.Add(1)
+		x.p.doubled[x.r.op()].Add(1)
 	}
 	return a, nil
 }
@@ -80,18 +78,16 @@ func (x *exchange) owned(m *member) bool {
 func (a *attempt) end() {
 	a.cancel(nil)
 	a.m.inFlight.Add(-1)
+	a.x.p.underWay[a.x.r.op()].Add(-1)
 	if a.hedge {
-		a.x.p.hedges.Add(-1)
-	}
-	if a.x.r.op() == reading {
-		a.x.p.reads.Add(-1)
+		a.x.p.doubled[a.x.r.op()].Add(-1)
 	}
 }
 
 // do sends the request and learns from what comes of it.
 func (a *attempt) do() result {
 	p, o := a.x.p, a.x.r.op()
-	resp, err := p.roundTrip(a.m, a.req)
+	resp, err := a.m.roundTrip(a.req)
 	now := p.now()
 	took := now.Sub(a.began)
 	if err != nil {
@@ -105,7 +101,7 @@ func (a *attempt) do() result {
 	p.met(a.m, o, failing(resp.StatusCode), fmt.Sprintf("it answered %d to %ss", resp.StatusCode, o))
 	if failing(resp.StatusCode) {
 		took = max(took, failureCost)
-	} else if a.x.tail != nil {
+	} else {
 		a.x.tail.add(took)
 	}
 	a.m.sides[o].pace.add(now, took)

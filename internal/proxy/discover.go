@@ -112,6 +112,7 @@ func (p *Pool) newMember(u *url.URL, host string) *member {
 	if host == "" {
 		m.host = u.Host
 	}
+	m.plain, m.clear2 = p.connect(m)
 	for o := range ops {
 		m.sides[o].fault = notProbed
 	}

@@ -67,13 +67,14 @@ type exchange struct {
 	limit  *time.Timer
 	header http.Header
 	began  time.Time
-	tail   *tail // of reads of this kind; nil for writes
+	tail   *tail // of requests of this kind
 
 	results chan result
 	pending []*attempt
 	tried   []*member
 	hedged  bool
 	again   bool // an attempt on a dead idle connection was repeated
+	renewed bool // one was made over a new connection
 	last    result
 }
 
@@ -117,11 +118,10 @@ func (p *Pool) exchange(ctx context.Context, r *Request, now time.Time) *exchang
 	limit := p.cfg.ReadTimeout
 	if r.Write {
 		limit = p.cfg.WriteTimeout
-	} else {
-		x.tail = p.tails.of(r.Path[strings.LastIndexByte(r.Path, '/')+1:])
 	}
+	x.tail = p.tails.of(r.Path[strings.LastIndexByte(r.Path, '/')+1:])
 	x.limit = time.AfterFunc(limit, func() { x.cancel(fmt.Errorf("%w: waited %v", errAttemptTime, limit)) })
-	x.results = make(chan result, maxAttempts+2)
+	x.results = make(chan result, maxAttempts+3)
 	x.tried = make([]*member, 0, maxAttempts+1)
 	return x
 }
@@ -165,7 +165,9 @@ func (x *exchange) run(first *member) result {
 
 // launch begins an attempt on m; false: it could not even be begun.
 func (x *exchange) launch(m *member, hedge bool) (result, bool) {
-	x.tried = append(x.tried, m)
+	if !slices.Contains(x.tried, m) {
+		x.tried = append(x.tried, m)
+	}
 	a, fail := x.attempt(m, hedge)
 	if fail != nil {
 		return result{fail: fail}, false
@@ -190,11 +192,11 @@ func (x *exchange) retry() bool {
 	}
 	if f := x.last.fail; f != nil && f.stale && !x.again {
 		// Most likely the member closed an idle connection as it was picked; going elsewhere would move the key for nothing.
-		// Quick as that is, it cost the member nothing, and need not be paid for.
+		// Quick as that is, it cost the member nothing, and need not be paid for. Others may be as dead: a new one is not.
 		x.again = true
-		if x.add("again") || x.p.now().Sub(x.last.began) < staleTime {
+		if x.p.now().Sub(x.last.began) < staleTime || x.add("again") {
 			m := x.last.m
-			x.tried = slices.DeleteFunc(x.tried, func(t *member) bool { return t == m })
+			m.closeIdle()
 			return x.relaunch(m)
 		}
 	}
@@ -243,16 +245,36 @@ func (x *exchange) rescue() {
 	}
 	switch m := x.next(); {
 	case m == nil:
-	case m.heard.Load() < x.p.now().Add(-x.p.suspicion()).UnixNano():
+	case !m.heardSince(x.p.now().Add(-x.p.suspicion())):
 		m.askNow()
 	case x.add("rescue"):
 		x.launch(m, false)
 	}
 }
 
+// renew sends a write once more to the same member, over a new connection, when it waits out of all proportion while the member
+// answers others: then it is the connection that leads nowhere. A read has its hedge.
+func (x *exchange) renew(now time.Time) {
+	if !x.r.Write || x.renewed || len(x.pending) != 1 || !x.p.twice(writing) {
+		return
+	}
+	wait := 2 * x.p.cfg.HealthTimeout
+	if usual, known := x.tail.after(); known {
+		wait = max(wait, 10*usual)
+	}
+	a := x.pending[0]
+	if now.Sub(a.began) < wait || !a.m.heardSince(now.Add(-x.p.suspicion())) {
+		return
+	}
+	if x.renewed = true; x.add("renewal") {
+		a.m.closeIdle() // idle ones may lead as far
+		x.launch(a.m, true)
+	}
+}
+
 // nextLook is the time until look has something to do.
 func (x *exchange) nextLook() time.Duration {
-	wait := x.p.suspicion()
+	wait := x.p.suspicion() / 2
 	if after, known := x.hedgeAfter(); known {
 		wait = min(wait, max(after-x.p.now().Sub(x.began), time.Millisecond))
 	}
@@ -266,32 +288,37 @@ func (x *exchange) look() {
 		x.hedge()
 	}
 	for _, a := range x.pending {
-		if now.Sub(a.began) >= x.p.suspicion() && a.m.heard.Load() < now.Add(-x.p.suspicion()).UnixNano() {
+		if now.Sub(a.began) >= x.p.suspicion() && !a.m.heardSince(now.Add(-x.p.suspicion())) {
 			a.m.askNow()
 		}
 	}
+	x.renew(now)
 	x.rescue()
 }
 
 // hedgeAfter is the time after which a second request may be sent, or false if none may.
 func (x *exchange) hedgeAfter() (time.Duration, bool) {
-	if x.hedged || x.tail == nil || x.p.cfg.Hedge == 0 || len(x.tried) > 1 {
+	if x.hedged || x.r.Write || x.p.cfg.Hedge == 0 || len(x.tried) > 1 {
 		return 0, false
 	}
 	return x.tail.after()
 }
 
-// hedge sends the request to a second member while the first is still at work. The number of hedges under way is bounded by
-// the number of reads under way: so they are never more than that share of the stores' work, however long queries take.
+// hedge sends the request to a second member while the first is still at work.
 func (x *exchange) hedge() {
-	p := x.p
 	x.hedged = true
-	if p.hedges.Load() >= 1+p.reads.Load()*int64(p.cfg.Hedge)/100 {
+	if !x.p.twice(reading) {
 		return
 	}
-	if m := p.pick(x.r, x.tried, p.now()); m != nil && x.add("hedge") {
+	if m := x.p.pick(x.r, x.tried, x.p.now()); m != nil && x.add("hedge") {
 		x.launch(m, true)
 	}
+}
+
+// twice says that one more request may be under way twice. Their number is bounded by that of all under way: so what they add is
+// never more than that share of the stores' work, however long a request takes.
+func (p *Pool) twice(o op) bool {
+	return p.cfg.Hedge > 0 && p.doubled[o].Load() < 1+p.underWay[o].Load()*int64(p.cfg.Hedge)/100
 }
 
 // abandon ends the attempts that did not win.

@@ -50,8 +50,9 @@ type Config struct {
 	// RetryBudget is how many attempts may be added to requests, second ones of reads included, in percent of the requests of the
 	// last ten seconds. Default 8: with what the ten seconds before it leave over, a brown-out is not asked a tenth more.
 	RetryBudget int `yaml:"retry_budget_percent"`
-	// Hedge is the share of the reads under way, in percent, that may have a second request under way because the first takes
-	// longer than 95% of its like. 0: none. Default 5.
+	// Hedge is the share of the requests under way, in percent, that may be under way twice: a read that takes longer than 95% of
+	// its like, at another member; a write that takes ten times as long while its member answers others, over another
+	// connection. 0: none. Default 5.
 	Hedge int `yaml:"hedge_percent"`
 }
 

@@ -91,6 +91,7 @@ func (p *Pool) check(ctx context.Context, m *member) (again time.Duration) {
 		case errors.Is(err, errNoAnswer) && s.fit && s.misses+1 < patientMisses:
 			s.misses++
 			again = 0
+			m.closeIdle() // the next one is to be on a new connection
 		default:
 			s.misses = 0
 			s.fault = err.Error()
@@ -99,7 +100,10 @@ func (p *Pool) check(ctx context.Context, m *member) (again time.Duration) {
 			again = min(again, max(outInterval, s.ejected.Sub(now)))
 		}
 	}
-	m.silent.Store(m.sides[writing].misses+m.sides[reading].misses == 0 && cannotAnswer(answer[writing]) && cannotAnswer(answer[reading]))
+	silent := m.sides[writing].misses+m.sides[reading].misses == 0 && cannotAnswer(answer[writing]) && cannotAnswer(answer[reading])
+	if m.silent.Store(silent); silent {
+		m.closeIdle()
+	}
 	p.settleLocked(now)
 	return again
 }
@@ -107,7 +111,7 @@ func (p *Pool) check(ctx context.Context, m *member) (again time.Duration) {
 // speak finds out whether m offers HTTP/2 without TLS, when that is wanted, by speaking it: once when m joins, and while it is
 // out, since another process may be there when it comes back.
 func (p *Pool) speak(ctx context.Context, m *member) {
-	if p.clear2 == nil || m.scheme != "http" {
+	if m.clear2 == nil || m.scheme != "http" {
 		return
 	}
 	p.mu.Lock()
@@ -164,7 +168,7 @@ func (p *Pool) get(ctx context.Context, m *member, path, params string) (status 
 		}
 		return &noAnswer{err}
 	}
-	resp, err := p.roundTrip(m, req)
+	resp, err := m.roundTrip(req)
 	if err != nil {
 		return 0, nil, lost(err)
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,8 @@ type member struct {
 	address string // host:port to connect to
 	host    string // the Host header
 	hash    uint64
+
+	plain, clear2 http.RoundTripper // its connections; clear2, HTTP/2 without TLS, is nil without Config.H2C
 
 	count    attemptCounters
 	inFlight atomic.Int64
@@ -102,6 +105,9 @@ func (s *side) share(now time.Time, slow time.Duration) float64 {
 func (m *member) cost(o op, now time.Time, usual float64, slow time.Duration) float64 {
 	return float64(m.inFlight.Load()+1) * (m.sides[o].pace.at(now, usual) + 1e-6) / m.sides[o].share(now, slow)
 }
+
+// heardSince says that m has answered something after t.
+func (m *member) heardSince(t time.Time) bool { return m.heard.Load() > t.UnixNano() }
 
 // askNow asks for a probe of m before its time.
 func (m *member) askNow() {

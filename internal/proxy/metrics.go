@@ -9,7 +9,7 @@ import (
 )
 
 // Metrics is built once per process and outlives the Pools of a reload. Labels are bounded: op is read or write, outcome
-// is a status class or a Kind, why is failover, again, rescue or hedge, member is one of the members that the current Pool has now.
+// is a status class or a Kind, why is failover, again, rescue, renewal or hedge, member is one of the members that the current Pool has now.
 type Metrics struct {
 	requests  *prometheus.CounterVec
 	seconds   *prometheus.HistogramVec
@@ -30,25 +30,25 @@ type Metrics struct {
 // NewMetrics registers the room's metrics on reg.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "m3gateway_proxy_" + name, Help: help}, labels)
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	m := &Metrics{
-		requests: counter("requests_total", "Requests to the store, by what became of them after all attempts.", "op", "outcome"),
+		requests: counter("m3gateway_proxy_requests_total", "Requests to the store, by what became of them after all attempts.", "op", "outcome"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "m3gateway_proxy_request_seconds",
 			Help:    "Time from a request to the header of its answer, all attempts together.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120},
 		}, []string{"op"}),
-		failovers: counter("failovers_total", "Attempts that were made because one on another member failed.", "op"),
-		extra: counter("added_attempts_total", "Attempts beyond the first of a request: after a failure (failover) or on a dead idle "+
-			"connection (again), beside one on a member that does not answer (rescue), or beside one that takes long (hedge).", "op", "why"),
-		denied: counter("budget_exhausted_total", "Attempts that were not made because of upstream.retry_budget_percent.", "op"),
+		failovers: counter("m3gateway_proxy_failovers_total", "Attempts that were made because one on another member failed.", "op"),
+		extra: counter("m3gateway_proxy_added_attempts_total", "Attempts beyond the first of a request: after a failure (failover) or on a dead idle "+
+			"connection (again), beside one on a member that does not answer (rescue) or a connection that does not (renewal), or beside one that takes long (hedge).", "op", "why"),
+		denied: counter("m3gateway_proxy_budget_exhausted_total", "Attempts that were not made because of upstream.retry_budget_percent.", "op"),
 		hedgeWins: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "m3gateway_proxy_hedge_wins_total",
 			Help: "Hedges that were answered first.",
 		}),
-		attempts:  counter("attempts_total", "Attempts on each member, by what became of them.", "member", "outcome"),
-		ejections: counter("ejections_total", "How often a member was taken out for what requests met there.", "member", "op"),
+		attempts:  counter("m3gateway_proxy_attempts_total", "Attempts on each member, by what became of them.", "member", "outcome"),
+		ejections: counter("m3gateway_proxy_ejections_total", "How often a member was taken out for what requests met there.", "member", "op"),
 		dnsErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "m3gateway_proxy_dns_errors_total",
 			Help: "Look-ups of the upstream's name that failed; the members stay as they were.",

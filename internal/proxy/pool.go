@@ -13,26 +13,25 @@ import (
 
 // Pool sends requests to the members of one upstream. Its methods are safe for concurrent use, but for Start and Close.
 type Pool struct {
-	cfg       Config
-	probe     Probe
-	now       func() time.Time
-	log       *slog.Logger
-	metrics   *Metrics
-	transport http.RoundTripper // an *http.Transport but in simulations
-	clear2    http.RoundTripper // HTTP/2 without TLS; nil without Config.H2C
-	auth      string            // the Authorization header, "" for none
-	lookup    func(ctx context.Context, name string) (found, error)
-	static    []*url.URL
+	cfg     Config
+	probe   Probe
+	now     func() time.Time
+	log     *slog.Logger
+	metrics *Metrics
+	connect func(*member) (plain, h2c http.RoundTripper) // transports.of but in simulations
+	auth    string                                       // the Authorization header, "" for none
+	lookup  func(ctx context.Context, name string) (found, error)
+	static  []*url.URL
 
 	state
 	table   atomic.Pointer[table]
 	lookNow chan struct{} // asks for a look-up before its time
 
-	budgets [ops]budget
-	usual   [ops]pace // of all members
-	tails   tails
-	reads   atomic.Int64 // attempts to read under way
-	hedges  atomic.Int64 // those of them that are hedges
+	budgets  [ops]budget
+	usual    [ops]pace // of all members
+	tails    tails
+	underWay [ops]atomic.Int64 // attempts
+	doubled  [ops]atomic.Int64 // those of them that were begun while another for the same request was at work
 
 	ctx  context.Context    // set by Start
 	stop context.CancelFunc // set by Start
@@ -42,7 +41,7 @@ type Pool struct {
 // New makes a Pool without members; Start finds them. cfg must have passed Check; CAFile and the client's certificate are
 // read here.
 func New(cfg Config, probe Probe, now func() time.Time, log *slog.Logger, m *Metrics) (*Pool, error) {
-	p := &Pool{cfg: cfg, probe: probe, now: now, log: log, metrics: m, lookNow: make(chan struct{}, 1)}
+	p := &Pool{cfg: cfg, probe: probe, now: now, log: log, metrics: m, auth: authorization(cfg), lookNow: make(chan struct{}, 1)}
 	for o := range ops {
 		p.budgets[o].percent = cfg.RetryBudget
 	}
@@ -54,9 +53,11 @@ func New(cfg Config, probe Probe, now func() time.Time, log *slog.Logger, m *Met
 	if cfg.DNS.Name != "" {
 		p.lookup = names{cfg.DNS.Server}.look
 	}
-	if err := p.dial(cfg); err != nil {
+	t, err := newTransports(cfg)
+	if err != nil {
 		return nil, err
 	}
+	p.connect = t.of
 	return p, nil
 }
 
@@ -108,10 +109,8 @@ func (p *Pool) Move(urls []string) error {
 func (p *Pool) Close() {
 	p.stop()
 	p.work.Wait()
-	for _, t := range []http.RoundTripper{p.transport, p.clear2} {
-		if t, ok := t.(*http.Transport); ok {
-			t.CloseIdleConnections()
-		}
+	for _, m := range p.table.Load().members {
+		m.closeIdle()
 	}
 	if p.metrics.current() != p {
 		p.metrics.forget(p, urlsOf(p.table.Load().members))

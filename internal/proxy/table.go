@@ -185,6 +185,7 @@ func (p *Pool) departLocked(now time.Time) {
 			}
 		}
 		m.leave()
+		m.closeIdle()
 		p.metrics.forget(p, []string{m.url})
 		p.log.Info("upstream member left", "member", m.url)
 		return true

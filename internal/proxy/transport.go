@@ -20,17 +20,22 @@ const (
 	pingTime = 2 * time.Second
 )
 
-// dial makes the transports of cfg.
-func (p *Pool) dial(cfg Config) error {
+// transports make the connections to members, each its own, so that those of one can be given up without the others'.
+type transports struct {
+	plain *http.Transport // a pattern
+	h2c   *http.Transport // the same for HTTP/2 without TLS; nil without Config.H2C
+}
+
+func newTransports(cfg Config) (*transports, error) {
 	tlsConfig, err := tlsOf(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	dialer := &net.Dialer{Timeout: cfg.ConnectTimeout, KeepAlive: 15 * time.Second}
 	if cfg.DNS.Server != "" { // the targets of SRV records are names that only this server may know
 		dialer.Resolver = names{cfg.DNS.Server}.resolver(func(c net.Conn) net.Conn { return c })
 	}
-	transport := &http.Transport{
+	t := &transports{plain: &http.Transport{
 		DialContext:            dialer.DialContext, // Proxy stays nil: the environment has no say in where tenants' data goes
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    cfg.ConnectTimeout,
@@ -40,21 +45,32 @@ func (p *Pool) dial(cfg Config) error {
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true, // over TLS only
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: pingTime},
-	}
-	p.transport = transport
+	}}
 	if cfg.H2C {
-		h2c := transport.Clone()
-		h2c.Protocols = new(http.Protocols)
-		h2c.Protocols.SetUnencryptedHTTP2(true)
-		p.clear2 = h2c
+		t.h2c = t.plain.Clone()
+		t.h2c.Protocols = new(http.Protocols)
+		t.h2c.Protocols.SetUnencryptedHTTP2(true)
 	}
+	return t, nil
+}
+
+// of are the transports of one member. h2c is nil without Config.H2C.
+func (t *transports) of(*member) (plain, h2c http.RoundTripper) {
+	if t.h2c != nil {
+		h2c = t.h2c.Clone()
+	}
+	return t.plain.Clone(), h2c
+}
+
+// authorization is the header of that name, "" for none.
+func authorization(cfg Config) string {
 	switch a := cfg.BasicAuth; {
 	case cfg.BearerToken != "":
-		p.auth = "Bearer " + cfg.BearerToken
+		return "Bearer " + cfg.BearerToken
 	case a.Username != "":
-		p.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(a.Username+":"+a.Password))
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(a.Username+":"+a.Password))
 	}
-	return nil
+	return ""
 }
 
 func tlsOf(cfg Config) (*tls.Config, error) {
@@ -87,9 +103,18 @@ func tlsOf(cfg Config) (*tls.Config, error) {
 }
 
 // roundTrip sends one request to m, by the protocol that it speaks.
-func (p *Pool) roundTrip(m *member, req *http.Request) (*http.Response, error) {
-	if p.clear2 != nil && m.h2c.Load() {
-		return p.clear2.RoundTrip(req)
+func (m *member) roundTrip(req *http.Request) (*http.Response, error) {
+	if m.h2c.Load() {
+		return m.clear2.RoundTrip(req)
 	}
-	return p.transport.RoundTrip(req)
+	return m.plain.RoundTrip(req)
+}
+
+// closeIdle gives up the connections to m that no request is on: they may lead nowhere, or m has gone.
+func (m *member) closeIdle() {
+	for _, t := range []http.RoundTripper{m.plain, m.clear2} {
+		if t, ok := t.(*http.Transport); ok {
+			t.CloseIdleConnections()
+		}
+	}
 }

@@ -30,6 +30,7 @@ type host struct {
 	mu      sync.Mutex
 	refuses bool // connections
 	silent  bool // takes requests and never answers
+	deaf    int  // how many further requests, or probes, are on connections that lead nowhere
 	// ready and readsReady are what probes are told.
 	notReady, noReads string
 	queryFails        bool
@@ -78,7 +79,7 @@ func simulated(t *testing.T, change func(*Config), hosts map[string]*host, f fun
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.transport = &world{hosts}
+		p.connect = func(*member) (plain, h2c http.RoundTripper) { return &world{hosts}, nil }
 		ctx, cancel := context.WithCancel(t.Context())
 		p.Start(ctx)
 		f(t, p)
@@ -102,14 +103,22 @@ func judgeText(_ int, body []byte) (writes, reads error) {
 
 func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	trace := httptrace.ContextClientTrace(req.Context())
-	if trace != nil {
-		trace.GetConn(req.URL.Host)
+	if trace == nil {
+		trace = &httptrace.ClientTrace{GetConn: func(string) {}, GotConn: func(httptrace.GotConnInfo) {}}
 	}
+	trace.GetConn(req.URL.Host)
 	if req.Body != nil {
 		defer req.Body.Close()
 	}
 	h := w.hosts[req.URL.Host]
 	h.mu.Lock()
+	if h.deaf > 0 {
+		h.deaf--
+		h.mu.Unlock()
+		trace.GotConn(httptrace.GotConnInfo{Reused: true})
+		<-req.Context().Done()
+		return nil, req.Context().Err()
+	}
 	refuses, silent, notReady, noReads, queryFails, serve := h.refuses, h.silent, h.notReady, h.noReads, h.queryFails, h.serve
 	probe := req.URL.Path == probePath || req.URL.Path == "/q"
 	if !probe && len(h.seen) < 100 {
@@ -122,9 +131,7 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	}
-	if trace != nil {
-		trace.GotConn(httptrace.GotConnInfo{})
-	}
+	trace.GotConn(httptrace.GotConnInfo{})
 	if silent {
 		if !probe {
 			h.served.Add(1)
