@@ -51,6 +51,41 @@ type Proxy struct {
 // NewProxy starts a proxy in front of the server at target, host:port, until the test ends.
 func NewProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
+	return NewProxies(tb, []string{"127.0.0.1"}, target)[0]
+}
+
+// NewProxies starts a proxy on each of several addresses of loopback, all on one port, as the members of one DNS name have; each
+// is in front of the target with its index, or of the only one.
+func NewProxies(tb testing.TB, addresses []string, targets ...string) []*Proxy {
+	tb.Helper()
+	for range 50 {
+		var listeners []net.Listener
+		port := "0"
+		for _, a := range addresses {
+			l, err := net.Listen("tcp", net.JoinHostPort(a, port))
+			if err != nil {
+				break
+			}
+			_, port, _ = net.SplitHostPort(l.Addr().String())
+			listeners = append(listeners, l)
+		}
+		if len(listeners) < len(addresses) {
+			for _, l := range listeners {
+				_ = l.Close()
+			}
+			continue
+		}
+		var out []*Proxy
+		for i, l := range listeners {
+			out = append(out, newProxy(tb, l, targets[i%len(targets)]))
+		}
+		return out
+	}
+	tb.Fatal("no common port")
+	return nil
+}
+
+func newProxy(tb testing.TB, listener net.Listener, target string) *Proxy {
 	p := &Proxy{tb: tb, over: make(chan struct{}), changed: make(chan struct{}), conns: map[*conn]bool{}}
 	transport := &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}
 	p.forward = &httputil.ReverseProxy{
@@ -60,10 +95,6 @@ func NewProxy(tb testing.TB, target string) *Proxy {
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // as if the target itself had hung up
 	}
 	p.server = &http.Server{Handler: http.HandlerFunc(p.serve), ErrorLog: log.New(io.Discard, "", 0)}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
 	p.addr = listener.Addr().String()
 	p.mu.Lock()
 	p.listenLocked(listener)
