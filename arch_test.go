@@ -19,11 +19,11 @@ const module = "m3gateway/"
 // mayImport is the table of rooms: what each package may import of this module. A room not named here must be added with its
 // sentence in ARCHITECTURE.md first.
 var mayImport = map[string][]string{
-	"cmd/gateway":     {"internal/app", "internal/auth", "internal/certs", "internal/config", "internal/m3", "internal/plan", "internal/smoke", "internal/tenant"},
+	"cmd/gateway":     {"internal/app", "internal/auth", "internal/bootstrap", "internal/certs", "internal/config", "internal/m3", "internal/plan", "internal/smoke", "internal/tenant"},
 	"cmd/gateway-dev": {"internal/app", "internal/auth", "internal/certs", "internal/devstore", "internal/remotewrite"},
 	"internal/app": {"internal/auth", "internal/buf", "internal/certs", "internal/config", "internal/gateway", "internal/limits",
 		"internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
-	"internal/config": {"internal/auth", "internal/certs", "internal/limits", "internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
+	"internal/config": {"internal/auth", "internal/bootstrap", "internal/certs", "internal/limits", "internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
 	"internal/gateway": {"internal/auth", "internal/tenant", "internal/limits", "internal/remotewrite", "internal/query", "internal/proxy", "internal/m3", "internal/buf",
 		"internal/metadata"},
 	"internal/auth":        nil, // a credential knows no tenant
@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"internal/certs":       nil,
 	"internal/listen":      nil,
 	"internal/m3":          nil,
+	"internal/bootstrap":   {"internal/m3"},
 	"internal/plan":        nil, // pure arithmetic: whoever knows a cluster hands it in
 	"internal/metadata":    nil,
 	"internal/smoke":       nil, // it judges the other rooms from outside and shares no code with them

@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"m3gateway/internal/app"
+	"m3gateway/internal/bootstrap"
 	"m3gateway/internal/certs"
 	"m3gateway/internal/config"
 )
@@ -74,6 +75,7 @@ const (
 	wholeTitle      = "# gateway.yaml"
 	partTitle       = "# gateway.yaml, in place of these sections"
 	prometheusTitle = "# prometheus.yml"
+	clusterTitle    = "# cluster.yaml"
 	grafanaTitle    = "# provisioning/datasources/m3gateway.yaml"
 )
 
@@ -82,7 +84,7 @@ func TestReadmeExamplesAreKnown(t *testing.T) {
 	for title, blocks := range examples(t) {
 		counts[title] = len(blocks)
 	}
-	want := map[string]int{wholeTitle: 1, partTitle: 4, prometheusTitle: 1, grafanaTitle: 1}
+	want := map[string]int{wholeTitle: 1, partTitle: 4, prometheusTitle: 1, grafanaTitle: 1, clusterTitle: 1}
 	if !maps.Equal(counts, want) {
 		t.Errorf("README has the examples %v; want %v", counts, want)
 	}
@@ -138,6 +140,37 @@ func TestReadmeConfiguration(t *testing.T) {
 		}
 		load(t, string(merged))
 	}
+}
+
+// TestClusterExample: README's cluster loads, and is the default one.
+func TestClusterExample(t *testing.T) {
+	got, limits := cluster(t, examples(t)[clusterTitle][0])
+	if limits == nil {
+		t.Error("the coordinators' file was not read")
+	}
+	want := bootstrap.Defaults()
+	want.Coordinators, want.Placement.StatefulSet = got.Coordinators, bootstrap.StatefulSet{Name: "m3dbnode", Replicas: 3}
+	want.Namespaces = bootstrap.DefaultNamespaces()
+	for id, n := range got.Namespaces {
+		n.BufferPast, n.BufferFuture = 10*time.Minute, 10*time.Minute
+		got.Namespaces[id] = n
+	}
+	if !reflect.DeepEqual(*got, want) {
+		t.Errorf("the example has\n%+v\nthe defaults are\n%+v", *got, want)
+	}
+}
+
+// cluster reads text as a cluster.yaml beside the m3coordinator.yml of deploy.
+func cluster(t *testing.T, text string) (*bootstrap.Config, bootstrap.PastLimits) {
+	t.Helper()
+	c, limits, err := config.ParseCluster("cluster.yaml", []byte(text), func(string) (string, bool) { return "", false },
+		func(string) ([]byte, error) {
+			return []byte("downsample: {bufferPastLimits: [{resolution: 0s, bufferPast: 5m}]}"), nil
+		})
+	if err != nil {
+		t.Fatalf("%v\nin\n%s", err, text)
+	}
+	return c, limits
 }
 
 // announced are the YAML snippets that gateway-dev prints, taken from its source and filled with stand-ins.
@@ -298,13 +331,14 @@ func checkCommand(known map[string][]string, line string) error {
 	switch command {
 	case "go", "docker", "kubectl", "curl", ".ci/run":
 	case "gateway", "gateway-dev":
-		if len(words) > 1 && known[command+" "+words[1]] != nil {
-			command += " " + words[1]
+		rest := words[1:]
+		for len(rest) > 0 && known[command+" "+rest[0]] != nil {
+			command, rest = command+" "+rest[0], rest[1:]
 		}
-		if command == "gateway" && len(words) > 1 && words[1] != "--help" {
-			return fmt.Errorf("gateway has no command %q", words[1])
+		if (command == "gateway" || command == "gateway m3") && len(rest) > 0 && rest[0] != "--help" {
+			return fmt.Errorf("%s has no command %q", command, rest[0])
 		}
-		for _, w := range words[1:] {
+		for _, w := range rest {
 			if flag, _, _ := strings.Cut(w, "="); strings.HasPrefix(w, "-") && !slices.Contains(known[command], flag) {
 				return fmt.Errorf("%s has no flag %s", command, flag)
 			}
@@ -354,7 +388,7 @@ func TestCommandsExist(t *testing.T) {
 	if lines < 20 {
 		t.Errorf("only %d command lines found", lines)
 	}
-	for _, bad := range []string{"gateway serv", "gateway serve --port 1", "go run ./cmd/gatewaydev", "gateway-dev --dir x", "make", "kubectl apply -k deploy/k8s/nowhere"} {
+	for _, bad := range []string{"gateway serv", "gateway serve --port 1", "gateway m3 start", "gateway m3 init --url http://h --delete", "go run ./cmd/gatewaydev", "gateway-dev --dir x", "make", "kubectl apply -k deploy/k8s/nowhere"} {
 		if checkCommand(known, bad) == nil {
 			t.Errorf("%q passes", bad)
 		}

@@ -67,6 +67,7 @@ func (at Site) Configure(dir string, now time.Time) (string, error) {
   plain: {address: "%s"}
   admin_address: %s
   shutdown_delay: 0s
+  max_connections_per_ip: 5000
 tls:
   certificates:
     - cert_file: %s

@@ -30,7 +30,7 @@ func others() []other {
 		{name: "nginx: auth_basic with apr1, proxy_pass", variable: "NGINX_BIN", path: "nginx", start: nginx(apr1)},
 		{name: "Traefik: basicAuth with bcrypt, proxy", variable: "TRAEFIK_BIN", start: traefik},
 		{name: "vmauth: password in clear in its file, proxy", variable: "VMAUTH_BIN", start: vmauth},
-		{name: "vmagent: one measure.Password, label added, forwarded", variable: "VMAGENT_BIN", late: true, start: vmagent},
+		{name: "vmagent: one password, label added, forwarded", variable: "VMAGENT_BIN", late: true, start: vmagent},
 	}
 }
 

@@ -21,7 +21,8 @@ import (
 )
 
 type checkCmd struct {
-	Config string `default:"gateway.yaml" placeholder:"FILE" help:"Configuration file (default gateway.yaml)."`
+	Config  string `default:"gateway.yaml" placeholder:"FILE" help:"Configuration file (default gateway.yaml)."`
+	Cluster string `placeholder:"FILE" help:"Check this cluster.yaml, too, with the coordinators' own configuration that it names."`
 }
 
 // Run asks the store for nothing but the window that limits.window leaves to it; it is no mistake of the configuration if the
@@ -38,6 +39,15 @@ func (c *checkCmd) Run(ctx context.Context, std streams) error {
 	for _, w := range slices.Concat(loaded.Table.Warnings(), loaded.Certs.Warnings(time.Now())) {
 		fmt.Fprintln(std.err, "warning:", w)
 	}
+	if c.Cluster != "" {
+		warnings, err := checkCluster(c.Cluster, loaded.Config.Limits.Window.Past.Fixed)
+		if err != nil {
+			return found(c.Cluster, err)
+		}
+		for _, w := range warnings {
+			fmt.Fprintln(std.err, "warning:", w)
+		}
+	}
 	window := "as the store says, which is not learnt (limits.window)"
 	if reach, err := loaded.Window(ctx); err != nil {
 		fmt.Fprintf(std.err, "warning: limits.window is auto and was not learnt: %v; until it is, a gateway answers writes with 503\n", err)
@@ -50,6 +60,9 @@ func (c *checkCmd) Run(ctx context.Context, std streams) error {
 	printAccess(w, loaded)
 	fmt.Fprintf(w, "Samples are taken\t%s\n", window)
 	printUpstream(w, loaded.Config.Upstream)
+	if c.Cluster != "" {
+		fmt.Fprintf(w, "\n%s is valid.\n", c.Cluster)
+	}
 	return w.Flush()
 }
 

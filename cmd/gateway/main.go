@@ -30,7 +30,9 @@ type cli struct {
 	Upstreams upstreamsCmd `cmd:"" help:"Show the members of a running gateway's upstream: state, share, latency, ejections."`
 	Smoke     smokeCmd     `cmd:"" help:"Try a running gateway from outside: write, read, and be refused."`
 	Plan      planCmd      `cmd:"" help:"Say what an M3 cluster needs in disk, files, memory and cores."`
+	M3        m3Cmd        `cmd:"" name:"m3" help:"Set up an M3 cluster, and show how it is."`
 	Passwd    passwdCmd    `cmd:"" help:"Ask for a password and print the user's htpasswd line."`
+	Token     tokenCmd     `cmd:"" help:"Make a bearer token and print it and the line of the tokens file."`
 	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 
@@ -46,7 +48,8 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program but for the process: it returns the exit status, 1 for a failed command, 2 for a wrong command line.
+// run is the whole program but for the process: it returns the exit status, 1 for a failed command, 2 for a wrong command line, or
+// what the command's error asks for.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	std := streams{stdin, stdout, stderr}
 	exited := false // --help was answered
@@ -76,6 +79,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "gateway:", err)
+		if e := (*exitStatus)(nil); errors.As(err, &e) {
+			return e.code
+		}
 		return 1
 	}
 	return 0

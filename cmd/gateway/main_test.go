@@ -6,8 +6,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"flag"
 	"io"
@@ -52,8 +54,8 @@ func golden(t *testing.T, name, got string) {
 
 func TestHelp(t *testing.T) {
 	for name, args := range map[string][]string{
-		"help": {"--help"}, "help-check": {"check", "--help"}, "help-plan": {"plan", "--help"}, "help-smoke": {"smoke", "--help"}, "help-passwd": {"passwd", "--help"}, "help-version": {"version", "--help"},
-		"help-upstreams": {"upstreams", "--help"},
+		"help": {"--help"}, "help-check": {"check", "--help"}, "help-plan": {"plan", "--help"}, "help-smoke": {"smoke", "--help"}, "help-m3": {"m3", "--help"}, "help-m3-init": {"m3", "init", "--help"}, "help-m3-status": {"m3", "status", "--help"},
+		"help-passwd": {"passwd", "--help"}, "help-upstreams": {"upstreams", "--help"}, "help-token": {"token", "--help"}, "help-version": {"version", "--help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("COLUMNS", "80")
@@ -90,6 +92,23 @@ func TestVersion(t *testing.T) {
 	code, out, errs := gateway(t, "", "version")
 	if code != 0 || errs != "" || !strings.HasPrefix(out, "gateway ") || !strings.Contains(out, ", built with go1.") {
 		t.Errorf("exit status %d, stdout %q, stderr %q", code, out, errs)
+	}
+}
+
+func TestToken(t *testing.T) {
+	code, out, errs := gateway(t, "", "token", "alice")
+	secret := strings.Fields(errs)[len(strings.Fields(errs))-1]
+	digest := sha256.Sum256([]byte(secret))
+	if code != 0 || out != "alice:sha256:"+hex.EncodeToString(digest[:])+"\n" || !strings.HasPrefix(secret, "m3gw_") {
+		t.Errorf("exit status %d, stdout %q, stderr %q", code, out, errs)
+	}
+	if _, again, _ := gateway(t, "", "token", "alice"); again == out {
+		t.Error("the same token twice")
+	}
+	for _, user := range []string{"a:b", "#a", " a", ""} {
+		if code, out, errs := gateway(t, "", "token", user); code != 1 || out != "" || !strings.HasPrefix(errs, "gateway: ") || strings.Contains(errs, "m3gw_") {
+			t.Errorf("%q: exit status %d, stdout %q, stderr %q", user, code, out, errs)
+		}
 	}
 }
 

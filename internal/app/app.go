@@ -169,7 +169,7 @@ func (g *Gateway) use(loaded *Loaded) error {
 		next.pool = pool
 	}
 	state, err := g.handler.Build(gateway.Parts{
-		Users: loaded.Users, Certificates: loaded.Certificates, RequireCertificate: loaded.Config.TLS.ClientAuth.Mode == certs.ClientRequired,
+		Users: loaded.Users, Tokens: loaded.Tokens, Certificates: loaded.Certificates, RequireCertificate: loaded.Config.TLS.ClientAuth.Mode == certs.ClientRequired,
 		Table: loaded.Table, Limits: loaded.Config.Limits, Edges: next.edges, Store: up.Store, Pool: next.pool,
 		Realm: loaded.Config.Auth.Realm, ReadTimeout: up.Pool.ReadTimeout,
 	})
@@ -196,6 +196,9 @@ func (g *Gateway) use(loaded *Loaded) error {
 	g.manager.Use(loaded.Certs)
 	g.handler.Use(state)
 	g.verifier.Purge(loaded.Users)
+	if old != nil && loaded.credentials != old.credentials { // what failed may be right now
+		g.verifier.Forget()
+	}
 	g.live.Store(next)
 	if old != nil {
 		g.budget.Resize(loaded.Config.Limits.InflightBytes - old.Config.Limits.InflightBytes)

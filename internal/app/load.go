@@ -20,6 +20,8 @@ type Loaded struct {
 	Path   string // of the configuration
 	Config *config.Config
 	Users  *auth.Users
+	// Tokens are nil without a tokens file.
+	Tokens *auth.Tokens
 	// Certificates map client certificates to users.
 	Certificates *auth.Certificates
 	Table        *tenant.Table
@@ -28,6 +30,8 @@ type Loaded struct {
 	Files []string
 	// digest is of the files' contents.
 	digest [sha256.Size]byte
+	// credentials is that of the htpasswd and tokens files alone.
+	credentials [sha256.Size]byte
 }
 
 // Load reads the configuration at path and the files it names. The error joins every problem found.
@@ -39,12 +43,20 @@ func load(path, running string) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Loaded{Path: path, Config: cfg, Files: files, digest: digest(files), Certificates: auth.NewCertificates(cfg.Auth.Certificates)}
+	l := &Loaded{Path: path, Config: cfg, Files: files, digest: digest(files), Certificates: auth.NewCertificates(cfg.Auth.Certificates),
+		credentials: digest([]string{cfg.Auth.HtpasswdFile, cfg.Auth.TokensFile})}
 	var errs []error
+	var tokenErr error
 	if l.Users, err = readUsers(cfg.Auth.HtpasswdFile); err != nil {
 		errs = append(errs, err)
-	} else if l.Table, err = newTable(cfg, l.Users.Names(), running); err != nil {
-		errs = append(errs, err)
+	}
+	if l.Tokens, tokenErr = readTokens(cfg.Auth.TokensFile); tokenErr != nil {
+		errs = append(errs, tokenErr)
+	}
+	if len(errs) == 0 {
+		if l.Table, err = newTable(cfg, l.named(), running); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if l.Certs, err = certs.Load(cfg.TLS); err != nil {
 		errs = append(errs, err)
@@ -67,8 +79,30 @@ func readUsers(file string) (*auth.Users, error) {
 	return auth.ParseHtpasswd(filepath.Base(file), data)
 }
 
-// newTable is the table of the htpasswd file's users, and of those that need no password: the one of the plain listener, and those
-// that client certificates name. They need no entry in that file, but must be known, as a name that is spelt wrong would
+// readTokens reads the tokens file, if there is one.
+func readTokens(file string) (*auth.Tokens, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := readFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("auth.tokens_file cannot be read: %w; make it of the lines that this prints last: gateway token alice", err)
+	}
+	return auth.ParseTokens(filepath.Base(file), data)
+}
+
+// named are the users of the htpasswd file and of the tokens file.
+func (l *Loaded) named() []string {
+	users := l.Users.Names()
+	if l.Tokens != nil {
+		users = append(users, l.Tokens.Names()...)
+	}
+	slices.Sort(users)
+	return slices.Compact(users)
+}
+
+// newTable is the table of the htpasswd and tokens files' users, and of those that need no password: the one of the plain listener, and those
+// that client certificates name. They need no entry in those files, but must be known, as a name that is spelt wrong would
 // become a tenant of its own.
 func newTable(cfg *config.Config, users []string, running string) (*tenant.Table, error) {
 	type known struct{ key, user, remedy string }
@@ -84,7 +118,7 @@ func newTable(cfg *config.Config, users []string, running string) (*tenant.Table
 			continue
 		}
 		if _, ok := cfg.Tenancy.Users[f.user]; !ok {
-			return nil, fmt.Errorf("%s %q is neither under tenancy.users nor in the htpasswd file; %s", f.key, f.user, f.remedy)
+			return nil, fmt.Errorf("%s %q is neither under tenancy.users nor in the htpasswd or tokens file; %s", f.key, f.user, f.remedy)
 		}
 		users = append(users, f.user)
 	}

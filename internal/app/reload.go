@@ -39,7 +39,7 @@ func (g *Gateway) reload() error {
 func needRestart(old, now *config.Config) []string {
 	var out []string
 	a, b := old.Auth, now.Auth
-	a.HtpasswdFile, a.Realm, a.Certificates = b.HtpasswdFile, b.Realm, b.Certificates
+	a.HtpasswdFile, a.TokensFile, a.Realm, a.Certificates = b.HtpasswdFile, b.TokensFile, b.Realm, b.Certificates
 	for _, s := range []struct {
 		name     string
 		old, now any

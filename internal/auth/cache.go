@@ -60,14 +60,23 @@ func (c *cache) find(k *cacheKey) *cached {
 }
 
 func (c *cache) hit(k *cacheKey, now time.Time) bool {
+	_, valid := c.look(k, now)
+	return valid
+}
+
+// look reports whether there is an entry with key k, and whether its time is not over yet.
+func (c *cache) look(k *cacheKey, now time.Time) (found, valid bool) {
 	e := c.find(k)
-	if e == nil || e.expired(now) {
-		return false
+	if e == nil {
+		return false, false
+	}
+	if e.expired(now) {
+		return true, false
 	}
 	if !e.used.Load() { // a store would take the cache line from the other CPUs at each hit
 		e.used.Store(true)
 	}
-	return true
+	return true, true
 }
 
 // put adds e, in place of the entry with its key if there is one. e is the cache's from here on.

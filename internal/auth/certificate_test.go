@@ -73,7 +73,7 @@ func TestNoUsers(t *testing.T) {
 	}
 	v := NewVerifier(Defaults(), prometheus.NewRegistry())
 	for _, password := range []string{"of nobody", "x", ""} {
-		if err := v.Verify(t.Context(), users, "alice", password, time.Now()); !errors.Is(err, ErrDenied) {
+		if err := v.Verify(t.Context(), users, "alice", password, testClient, time.Now()); !errors.Is(err, ErrDenied) {
 			t.Errorf("%q: %v", password, err)
 		}
 	}

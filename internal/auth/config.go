@@ -15,14 +15,16 @@ func Defaults() Config {
 		Realm:      "m3gateway",
 		CacheTTL:   10 * time.Minute,
 		CacheSize:  10_000,
-		MaxHashing: runtime.GOMAXPROCS(0),
+		MaxHashing: max(1, runtime.GOMAXPROCS(0)/2), // wrong passwords must leave room for work
+		MaxWaiting: 1000,
+		Backoff:    BackoffConfig{UserFailures: 10, AddressFailures: 30, First: time.Second, Longest: 5 * time.Minute, Entries: 100_000},
 	}
 }
 
 // Check reports every semantic problem of c to bad: field is the yaml path inside the section, problem says what is
 // wrong and how to mend it.
 func (c *Config) Check(bad func(field, problem string)) {
-	if c.HtpasswdFile == "" && len(c.Certificates) == 0 {
+	if c.HtpasswdFile == "" && c.TokensFile == "" && len(c.Certificates) == 0 {
 		bad("htpasswd_file", "is required; name an htpasswd file, made with: gateway passwd alice >> htpasswd")
 	}
 	checkCertificates(c.Certificates, bad)
@@ -39,6 +41,28 @@ func (c *Config) Check(bad func(field, problem string)) {
 		bad("cache_size", "must be 1 to 1000000: without a cache every request hashes a password; leave it out for 10000")
 	}
 	if c.MaxHashing < 1 {
-		bad("max_hashing", "must be at least 1; leave it out for the number of CPUs")
+		bad("max_hashing", "must be at least 1; leave it out for half the number of CPUs")
+	}
+	if c.MaxWaiting < 1 || c.MaxWaiting > 100_000 {
+		bad("max_waiting", "must be 1 to 100000; leave it out for 1000")
+	}
+	c.Backoff.check(bad)
+}
+
+func (b *BackoffConfig) check(bad func(field, problem string)) {
+	if b.UserFailures < 0 {
+		bad("backoff.user_failures", "is negative; use a number above 0, or 0 so that no user has to wait")
+	}
+	if b.AddressFailures < 0 {
+		bad("backoff.address_failures", "is negative; use a number above 0, or 0 so that no address has to wait")
+	}
+	if b.First < 10*time.Millisecond || b.First > time.Hour {
+		bad("backoff.first", "must be 10ms to 1h; leave it out for 1s")
+	}
+	if b.Longest < b.First || b.Longest > 24*time.Hour {
+		bad("backoff.longest", "must be at least backoff.first and at most 24h; leave it out for 5m")
+	}
+	if b.Entries < 100 || b.Entries > 10_000_000 {
+		bad("backoff.entries", "must be 100 to 10000000; leave it out for 100000, which take 10 MB")
 	}
 }

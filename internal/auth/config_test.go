@@ -22,6 +22,14 @@ func TestConfigCheck(t *testing.T) {
 		{"cache_size", func(c *Config) { c.CacheSize = 0 }},
 		{"cache_size", func(c *Config) { c.CacheSize = maxCacheSize + 1 }},
 		{"max_hashing", func(c *Config) { c.MaxHashing = 0 }},
+		{"max_waiting", func(c *Config) { c.MaxWaiting = 0 }},
+		{"backoff.user_failures", func(c *Config) { c.Backoff.UserFailures = -1 }},
+		{"backoff.address_failures", func(c *Config) { c.Backoff.AddressFailures = -1 }},
+		{"", func(c *Config) { c.Backoff.UserFailures, c.Backoff.AddressFailures = 0, 0 }},
+		{"backoff.first", func(c *Config) { c.Backoff.First = 0 }},
+		{"backoff.longest", func(c *Config) { c.Backoff.Longest = time.Millisecond }},
+		{"backoff.entries", func(c *Config) { c.Backoff.Entries = 1 }},
+		{"", func(c *Config) { c.HtpasswdFile, c.TokensFile = "", "tokens" }},
 		{"", func(c *Config) {
 			c.HtpasswdFile, c.Certificates = "", []CertificateUser{{User: "a", CommonName: "x"}, {User: "a", DNS: "x"}}
 		}},

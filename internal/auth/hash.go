@@ -61,6 +61,15 @@ type hash struct {
 	digest string // encoded as in stored, in canonical form, so that equal digests are equal strings
 }
 
+// costs are what the time of one computation depends on, but for the password.
+type costs struct {
+	kind hashKind
+	cost int
+	salt int // its length
+}
+
+func (h *hash) costs() costs { return costs{h.kind, h.cost, len(h.salt)} }
+
 // hashError says why an htpasswd entry is refused. It never holds a part of the hash: remedy names the user.
 type hashError struct{ problem, remedy string }
 

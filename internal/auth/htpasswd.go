@@ -18,6 +18,8 @@ type Users struct {
 	byName map[string]*user
 	// decoy stands in for users that are not in the file; its name is empty.
 	decoy user
+	// decoys have one hash of each kind and cost in the file, that of decoy first. No password matches them.
+	decoys []hash
 }
 
 type user struct {
@@ -29,8 +31,8 @@ type user struct {
 // Hashes are bcrypt ($2a$, $2b$, $2y$), apr1 ($apr1$), {SHA}, and SHA-crypt ($5$, $6$). name is what messages call the
 // file. All bad lines are reported, joined; no message holds a hash or a password. data is not retained.
 //
-// A user who is not in the file costs a hash of the kind and cost most entries have (at a tie, the one that comes
-// first): this way the time of an answer sets the fewest names apart from unknown ones.
+// A user who is not in the file costs a hash of the kind and cost most entries have (at a tie, the one that comes first), and
+// every denial one of each other kind and cost as well, so that its time tells nothing of a user.
 func ParseHtpasswd(name string, data []byte) (*Users, error) {
 	u := &Users{byName: make(map[string]*user)}
 	var errs []error
@@ -58,6 +60,7 @@ func ParseHtpasswd(name string, data []byte) (*Users, error) {
 		return nil, errors.Join(errs...)
 	}
 	u.decoy.hash = mostCommon(order).decoy()
+	u.decoys = decoysOf(u.decoy.hash, order)
 	return u, nil
 }
 
@@ -71,7 +74,8 @@ func NoUsers() (*Users, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Users{byName: map[string]*user{}, decoy: user{hash: h.decoy()}}, nil
+	d := h.decoy()
+	return &Users{byName: map[string]*user{}, decoy: user{hash: d}, decoys: []hash{d}}, nil
 }
 
 // parseLine parses line n. seen holds the users of the lines before, valid hash or not.
@@ -132,21 +136,30 @@ func shellWord(s string) string {
 
 // mostCommon returns the first hash of the kind and cost that most users have. users is not empty.
 func mostCommon(users []*user) *hash {
-	type class struct {
-		kind hashKind
-		cost int
-	}
-	counts := make(map[class]int)
+	counts := make(map[costs]int)
 	for _, u := range users {
-		counts[class{u.hash.kind, u.hash.cost}]++
+		counts[u.hash.costs()]++
 	}
 	best := &users[0].hash
 	for _, u := range users {
-		if h := &u.hash; counts[class{h.kind, h.cost}] > counts[class{best.kind, best.cost}] {
+		if h := &u.hash; counts[h.costs()] > counts[best.costs()] {
 			best = h
 		}
 	}
 	return best
+}
+
+// decoysOf has one decoy of each kind and cost that users have: first, and others for the rest.
+func decoysOf(first hash, users []*user) []hash {
+	out := []hash{first}
+	seen := map[costs]bool{first.costs(): true}
+	for _, u := range users {
+		if c := u.hash.costs(); !seen[c] {
+			seen[c] = true
+			out = append(out, u.hash.decoy())
+		}
+	}
+	return out
 }
 
 // Names returns the users' names, sorted. The slice is the caller's.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -14,10 +15,14 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-var testNow = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+var (
+	testNow    = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	testClient = netip.MustParseAddr("192.0.2.1")
+)
 
 func testVerifier(edit func(*Config)) *Verifier {
 	c := Defaults()
+	c.Backoff.UserFailures, c.Backoff.AddressFailures = 0, 0 // see backoff_test.go
 	if edit != nil {
 		edit(&c)
 	}
@@ -87,7 +92,7 @@ func linked(tb testing.TB, c *cache) int {
 
 func verify(tb testing.TB, v *Verifier, users *Users, name, password string, now time.Time, want error) {
 	tb.Helper()
-	if err := v.Verify(tb.Context(), users, name, password, now); err != want {
+	if err := v.Verify(tb.Context(), users, name, password, testClient, now); err != want {
 		tb.Errorf("Verify(%.20q, %.20q) = %v, want %v", name, password, err, want)
 	}
 }
@@ -130,8 +135,10 @@ func TestPasswordLength(t *testing.T) {
 	v := testVerifier(nil)
 	long := strings.Repeat("0123456789abcdef", 16) // 256 bytes
 	users := testUsers(t, "alice", long[:72])
-	sha := testUsers(t, "alice", "x")
-	sha.byName["alice"].hash, _ = parseHash(goodSHA512)
+	sha, err := ParseHtpasswd("htpasswd", []byte("alice:"+goodSHA512))
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	verify(t, v, users, "alice", "", testNow, ErrDenied)
 	verify(t, v, users, "alice", long+strings.Repeat("x", MaxPassword), testNow, ErrDenied)
@@ -238,8 +245,10 @@ func TestCacheOfOne(t *testing.T) {
 // closedGate returns a verifier that computes one hash at a time, and none before open is called.
 func closedGate() (v *Verifier, open func()) {
 	v = testVerifier(func(c *Config) { c.MaxHashing = 1 })
-	v.gate <- struct{}{}
-	return v, func() { <-v.gate }
+	if _, ok := v.turns.take(unblamed, source{}); !ok {
+		panic("no turn")
+	}
+	return v, v.turns.done
 }
 
 func TestConcurrentFirstChecksShareOneHash(t *testing.T) {
@@ -280,7 +289,7 @@ func TestDifferentChecksWaitAtTheGate(t *testing.T) {
 		open()
 		synctest.Wait()
 		checkCounts(t, v, counts{hashes: 40, denials: 40})
-		if len(v.gate) != 0 {
+		if v.turns.free != 1 || v.turns.waiting != 0 {
 			t.Error("the gate is not free")
 		}
 	})
@@ -292,7 +301,7 @@ func TestCallerLeaves(t *testing.T) {
 		v, open := closedGate()
 		ctx, cancel := context.WithCancel(t.Context())
 		first := make(chan error, 1)
-		go func() { first <- v.Verify(ctx, users, "alice", "secret", testNow) }()
+		go func() { first <- v.Verify(ctx, users, "alice", "secret", testClient, testNow) }()
 		synctest.Wait()
 		go verify(t, v, users, "alice", "secret", testNow, nil)
 		synctest.Wait()
@@ -317,7 +326,7 @@ func TestAllCallersLeaveTheQueue(t *testing.T) {
 		defer cancel()
 		for range 10 {
 			go func() {
-				if err := v.Verify(ctx, users, "alice", "secret", testNow); err != context.DeadlineExceeded {
+				if err := v.Verify(ctx, users, "alice", "secret", testClient, testNow); err != context.DeadlineExceeded {
 					t.Errorf("got %v", err)
 				}
 			}()
@@ -342,7 +351,8 @@ func TestAllCallersLeaveTheComputation(t *testing.T) {
 		k := v.key("alice", u.hash.stored, "secret")
 		f := &flight{now: testNow, done: make(chan struct{}), abandoned: make(chan struct{}), started: true}
 		v.flights[k] = f
-		if v.join(&k, u, true, "secret", testNow) != f {
+		a := &attempt{users: users, u: u, known: true, name: "alice", password: "secret", key: k, now: testNow}
+		if v.join(a) != f {
 			t.Fatal("not the flight under way")
 		}
 		v.leave(&k, f)
@@ -353,7 +363,7 @@ func TestAllCallersLeaveTheComputation(t *testing.T) {
 		}
 		delete(v.flights, k)
 
-		f = v.join(&k, u, true, "secret", testNow)
+		f = v.join(a)
 		for started := false; !started; {
 			v.mu.Lock()
 			started = f.started
@@ -362,7 +372,7 @@ func TestAllCallersLeaveTheComputation(t *testing.T) {
 		v.leave(&k, f)
 		<-f.done
 		checkCounts(t, v, counts{hashes: 1, cached: 1})
-		if v.join(&k, u, true, "secret", testNow) != nil {
+		if v.join(a) != nil {
 			t.Error("not cached")
 		}
 	})
@@ -377,7 +387,7 @@ func TestSwapUnderLoad(t *testing.T) {
 		wg.Go(func() {
 			for i := range 60 {
 				at, password := (g+i)%3, (g+i/3)%3
-				err := v.Verify(t.Context(), files[at], "alice", fmt.Sprint("p", password), testNow)
+				err := v.Verify(t.Context(), files[at], "alice", fmt.Sprint("p", password), testClient, testNow)
 				if (err == nil) != (at == password) || err != nil && !errors.Is(err, ErrDenied) {
 					t.Errorf("file %d, password %d: %v", at, password, err)
 				}
@@ -456,7 +466,8 @@ func TestMetricNames(t *testing.T) {
 	for _, f := range families {
 		names = append(names, f.GetName())
 	}
-	want := "m3gateway_auth_cache_hits_total m3gateway_auth_cached_credentials m3gateway_auth_denials_total m3gateway_auth_hashes_total m3gateway_auth_waiting_checks"
+	want := "m3gateway_auth_busy_total m3gateway_auth_cache_hits_total m3gateway_auth_cached_credentials m3gateway_auth_denials_total " +
+		"m3gateway_auth_failing_entries m3gateway_auth_hashes_total m3gateway_auth_locked_total m3gateway_auth_tokens_accepted_total m3gateway_auth_waiting_checks"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -471,7 +482,7 @@ func TestHitAllocations(t *testing.T) {
 	verify(t, v, users, "alice", "correct horse battery", testNow, nil)
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(1000, func() {
-		if v.Verify(ctx, users, "alice", "correct horse battery", testNow) != nil {
+		if v.Verify(ctx, users, "alice", "correct horse battery", testClient, testNow) != nil {
 			t.Fatal("denied")
 		}
 	}); n > 0 {
@@ -494,7 +505,7 @@ func BenchmarkVerifyHit(b *testing.B) {
 	b.Run("serial", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if v.Verify(b.Context(), users, "alice", "correct horse battery", testNow) != nil {
+			if v.Verify(b.Context(), users, "alice", "correct horse battery", testClient, testNow) != nil {
 				b.Fatal("denied")
 			}
 		}
@@ -504,7 +515,7 @@ func BenchmarkVerifyHit(b *testing.B) {
 		ctx := b.Context()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if v.Verify(ctx, users, "alice", "correct horse battery", testNow) != nil {
+				if v.Verify(ctx, users, "alice", "correct horse battery", testClient, testNow) != nil {
 					b.Error("denied")
 				}
 			}

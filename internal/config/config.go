@@ -62,12 +62,12 @@ func readBounded(path string, limit int64) ([]byte, error) {
 // Parse is Load for content that is already read. path names the file in messages and is where relative paths start; env
 // looks up the variables of ${NAME}, readFile reads the files of <key>_file secrets.
 func Parse(path string, data []byte, env func(string) (string, bool), readFile func(string) ([]byte, error)) (cfg *Config, files []string, err error) {
-	root, p := document(data)
+	root, p := document(data, `sections "auth", "tls" and "upstream"`)
 	if p != nil {
 		return nil, []string{path}, join(path, []problem{*p})
 	}
 	d := &decoder{
-		path: path, env: env, readFile: readFile,
+		path: path, whole: reflect.TypeFor[Config](), env: env, readFile: readFile,
 		files: []string{path}, places: map[string]place{}, broken: map[string]bool{},
 	}
 	c := Defaults()

@@ -170,7 +170,7 @@ func TestFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, p := document(data)
+	root, p := document(data, "")
 	if p != nil {
 		t.Fatal(p)
 	}

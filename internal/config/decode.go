@@ -93,6 +93,7 @@ type place struct {
 // decoder fills Go values from YAML nodes and gathers every problem on the way.
 type decoder struct {
 	path     string
+	whole    reflect.Type // of the file
 	env      func(string) (string, bool)
 	readFile func(string) ([]byte, error)
 
@@ -276,7 +277,7 @@ func (d *decoder) unknown(key *yaml.Node, path string, fields []field) {
 		d.broken[dotted(path, meant)] = true
 		hint = fmt.Sprintf("did you mean %q?", meant)
 	}
-	switch home := homeOf(reflect.TypeFor[Config](), "", name); {
+	switch home := homeOf(d.whole, "", name); {
 	case glued:
 		shown, hint = show(name+":…"), "a colon needs a space after it" // what follows may be a secret
 	case meant == "" && home != "":

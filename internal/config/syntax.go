@@ -15,7 +15,8 @@ import (
 )
 
 // document parses data as exactly one YAML document and returns its root mapping, or nil and a problem.
-func document(data []byte) (*yaml.Node, *problem) {
+// needs says what an empty one lacks.
+func document(data []byte, needs string) (*yaml.Node, *problem) {
 	if p := notUTF8(data); p != nil {
 		return nil, p
 	}
@@ -23,7 +24,7 @@ func document(data []byte) (*yaml.Node, *problem) {
 	var doc, next yaml.Node
 	err := dec.Decode(&doc)
 	if errors.Is(err, io.EOF) || err == nil && doc.Content[0].ShortTag() == "!!null" {
-		return nil, &problem{1, 1, `the file is empty; it needs at least the sections "auth", "tls" and "upstream"`}
+		return nil, &problem{1, 1, "the file is empty; it needs at least the " + needs}
 	}
 	if err != nil {
 		return nil, syntaxProblem(data, err)

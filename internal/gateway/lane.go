@@ -18,6 +18,8 @@ import (
 // Parts are what one state of the gateway is built from.
 type Parts struct {
 	Users *auth.Users
+	// Tokens are the bearer tokens; nil: none are taken.
+	Tokens *auth.Tokens
 	// Certificates are what client certificates mean; RequireCertificate that no request is answered without one.
 	Certificates       *auth.Certificates
 	RequireCertificate bool

@@ -155,6 +155,7 @@ type exchange struct {
 	reach    limits.Reach         // of a write: the window that all of it is judged by
 	judged   time.Time            // when it was; later than now, as a body may take its time
 	out      remotewrite.Protocol // of a write: what the store is sent
+	apart    *buf.Buffer          // of a write in 2.0: the exemplars that go beside it in 1.0; nil: there are none
 	counted  bool                 // the store of 2.0 said what it wrote
 	write    bool                 // errors are plain text, as senders log them
 	user     string               // verified
@@ -180,58 +181,6 @@ func (h *Handler) admit(r *http.Request, x *exchange) error {
 	x.user = user
 	x.lane, err = x.state.laneOf(user, r.Header["X-Tenant"])
 	return err
-}
-
-// identify is the user of the request's credential, a password or a client certificate, or the one that the request's listener
-// gives it.
-func (h *Handler) identify(r *http.Request, x *exchange) (string, error) {
-	header := r.Header["Authorization"]
-	if user, _ := r.Context().Value(fixedUser{}).(string); user != "" {
-		if len(header) > 0 {
-			return "", badRequest("this address takes no credentials and has one fixed user; send none, or use the HTTPS address")
-		}
-		return user, nil
-	}
-	owner, err := h.certified(r, x)
-	if err != nil || len(header) == 0 && owner != "" {
-		return owner, err
-	}
-	user, password, ok := auth.BasicCredential(header)
-	if !ok {
-		return "", auth.ErrDenied
-	}
-	if err := h.Verifier.Verify(r.Context(), x.state.Users, user, password, x.now); err != nil {
-		x.claimed = user
-		return "", err
-	}
-	if owner != "" && owner != user {
-		x.claimed = user
-		return "", badRequest("the client certificate is user %q's and the password user %q's; send one of them", owner, user)
-	}
-	return user, nil
-}
-
-// certified is the user that the connection's client certificate names; none, if there is no certificate, or if it names nobody
-// and a password may say who asks. TLS has verified the certificate.
-func (h *Handler) certified(r *http.Request, x *exchange) (string, error) {
-	if r.TLS == nil { // the plain listener
-		return "", nil
-	}
-	if len(r.TLS.VerifiedChains) == 0 {
-		if x.state.RequireCertificate { // of a connection from before a reload, or one for an ACME challenge
-			return "", &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: "a client certificate is required; connect again with one"}
-		}
-		return "", nil
-	}
-	leaf := r.TLS.VerifiedChains[0][0]
-	if x.now.After(leaf.NotAfter) {
-		return "", &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: "the client certificate of this connection has expired; connect again with a new one"}
-	}
-	user, err := x.state.Certificates.User(leaf)
-	if err != nil && len(r.Header["Authorization"]) > 0 {
-		return "", nil
-	}
-	return user, err
 }
 
 // serve runs f, answers what it returns, and counts and logs the request.
@@ -287,7 +236,11 @@ func (h *Handler) refuse(out *answer, r *http.Request, x *exchange, err error) {
 	}
 	head := out.Header()
 	if ref.status == http.StatusUnauthorized {
-		head.Set("WWW-Authenticate", `Basic realm=`+strconv.Quote(x.state.Realm)+`, charset="UTF-8"`)
+		realm := `realm=` + strconv.Quote(x.state.Realm)
+		head.Set("WWW-Authenticate", `Basic `+realm+`, charset="UTF-8"`)
+		if x.state.Tokens != nil {
+			head.Add("WWW-Authenticate", `Bearer `+realm)
+		}
 	}
 	if ref.retry > 0 {
 		head.Set("Retry-After", strconv.Itoa(ref.retry))

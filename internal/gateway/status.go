@@ -33,6 +33,12 @@ func badRequest(format string, args ...any) *refusal {
 	return &refusal{status: http.StatusBadRequest, kind: "bad_data", text: fmt.Sprintf(format, args...)}
 }
 
+// wrongCredential is all that a client is told of a credential that is not valid.
+const wrongCredential = "unknown user or wrong password"
+
+// seconds are those of Retry-After: whole ones, 1 at least.
+func seconds(d time.Duration) int { return max(1, int((d+time.Second-1)/time.Second)) }
+
 // retryAfter is what senders are told when the trouble is ours or the store's, in seconds: short, since the data waits in
 // the sender's memory, but long enough that a herd does not come back at once.
 const retryAfter = 5
@@ -75,7 +81,8 @@ func asExcess(e *limits.Excess) *refusal {
 //	404  P, O drop; V repeats; 405 alike: no sender that is set up rightly meets them
 //	413  P, O drop; V repeats; only where the request itself is too large, so that retrying can never help
 //	415  all drop; the specification lets a sender fall back to another message
-//	429  P, O drop unless told otherwise; V repeats. Never sent here: what we cannot take now is 503
+//	429  P, O drop unless told otherwise; V repeats: the user or its address has failed too often to be looked at, and where
+//	     limits.writes.refusal says so, the tenant is over a rate. What we cannot take now for other reasons is 503
 //	503  all repeat, with back-off; Retry-After asks for the pause that suits us: for whatever may pass, ours or the store's
 //
 // 408 is never sent: P and O drop the batch, though the fault is a slow network's.
@@ -88,12 +95,18 @@ func asRefusal(err error) *refusal {
 		asked   *query.Error
 		away    *proxy.Error
 		excess  *limits.Excess
+		locked  *auth.LockedError
 	)
 	switch {
 	case errors.As(err, &known):
 		return known
 	case errors.Is(err, auth.ErrDenied):
-		return &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: "unknown user or wrong password"}
+		return &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: wrongCredential}
+	case errors.As(err, &locked): // no 401: the credential may be right, and must be brought again
+		return &refusal{status: http.StatusTooManyRequests, kind: "too_many_requests", retry: seconds(locked.Wait),
+			text: fmt.Sprintf("too many failed attempts of this user or from this address; try again in %d s", seconds(locked.Wait))}
+	case errors.Is(err, auth.ErrBusy):
+		return &refusal{status: http.StatusServiceUnavailable, kind: "unavailable", text: "too many new credentials wait to be checked", retry: 1}
 	case errors.As(err, &unnamed): // 401, which clients answer with a password if they have one
 		return &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: oneLine(unnamed.Error(), 700)}
 	case errors.As(err, &syntax): // 400: the bytes will be the same next time

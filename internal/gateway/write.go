@@ -56,6 +56,9 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	} else {
 		out.Release()
 	}
+	if x.apart != nil {
+		err = h.sendApart(r, x, err, &res)
+	}
 	if proto == remotewrite.V2 && (err == nil || x.counted) {
 		written(w.Header(), &res)
 	}
@@ -159,10 +162,17 @@ func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewri
 	c := h.confiners.Get().(*remotewrite.Confiner)
 	defer h.confiners.Put(c)
 	for {
-		out, res, err := h.encode(c, decoded.B, room, order, x)
+		out, res, err := h.encode(c, decoded.B, room, order, x, 0)
 		if !errors.Is(err, remotewrite.ErrShort) {
-			if err == nil {
-				h.learn(decoded.B, proto, policy, &res, x)
+			if err != nil {
+				return nil, res, err
+			}
+			h.learn(decoded.B, proto, policy, &res, x)
+			if res.Apart > 0 {
+				err = h.confineApart(c, decoded.B, order, x, len(out.B))
+			}
+			if err != nil {
+				out.Release()
 			}
 			return out, res, err
 		}
@@ -186,12 +196,12 @@ func (h *Handler) learn(decoded []byte, proto remotewrite.Protocol, policy *remo
 // expansion is how many times limits.decoded_bytes a batch may have with its labels written out.
 const expansion = 4
 
-// encode confines the decoded batch into a block of at most room bytes. The loan becomes that of the block.
-func (h *Handler) encode(c *remotewrite.Confiner, decoded []byte, room int, order remotewrite.Order, x *exchange) (*buf.Buffer, remotewrite.Result, error) {
-	if limit := x.state.Limits.InflightBytes; int64(len(decoded)+room) > limit { // it would be 503 for ever
+// encode confines the decoded batch into a block of at most room bytes. The loan becomes that of the block, beside the held bytes.
+func (h *Handler) encode(c *remotewrite.Confiner, decoded []byte, room int, order remotewrite.Order, x *exchange, held int) (*buf.Buffer, remotewrite.Result, error) {
+	if limit := x.state.Limits.InflightBytes; int64(held+len(decoded)+room) > limit { // it would be 503 for ever
 		return nil, remotewrite.Result{}, tooLarge("the request with its labels written out", limit, "limits.inflight_bytes")
 	}
-	if err := x.loan.resize(int64(len(decoded) + room)); err != nil {
+	if err := x.loan.resize(int64(held + len(decoded) + room)); err != nil {
 		return nil, remotewrite.Result{}, err
 	}
 	block := h.bufs.Get(room)
@@ -207,7 +217,7 @@ func (h *Handler) encode(c *remotewrite.Confiner, decoded []byte, room int, orde
 	// The room is generous; what waits for the store takes only what it needs.
 	out := h.bufs.Get(len(enc))
 	out.B = append(out.B, enc...)
-	return out, res, x.loan.resize(int64(len(enc)))
+	return out, res, x.loan.resize(int64(held + len(enc)))
 }
 
 // decode undoes the snappy block in body and releases it.

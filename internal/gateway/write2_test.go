@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -240,46 +241,112 @@ func TestWrite2LostExemplars(t *testing.T) {
 	}
 }
 
-// TestExemplarsAlone: exemplars in a series of their own, as senders of both protocols put them, travel in 1.0; in 2.0 they are left
-// out and counted, without an error.
+// TestExemplarsAlone: exemplars in a series of their own, as senders of both protocols put them, reach the store: in the batch if
+// that is of 1.0, and behind one of 2.0 in a request of 1.0.
 func TestExemplarsAlone(t *testing.T) {
 	only := up("job", "x")
 	only.Samples, only.Exemplars = nil, []prompb.Exemplar{exemplar()}
+	now := time.Now().UnixMilli()
+	symbols := []string{"", "__name__", "up", "trace_id", "x"}
+	sample := writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: []writev2.Sample{{Value: 1, Timestamp: now}}}
+	alone := writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 4}, Value: 1, Timestamp: now}}}
+	for _, protocol := range []string{"1.0", "auto", "2.0"} {
+		u := newUpstream(t, nil)
+		u.wrote(204, 1, 0, 0)
+		g := protocolGateway(t, u, protocol)
+		saw := func(what string, want ...string) {
+			t.Helper()
+			var got []string
+			for _, saw := range u.take() {
+				samples, exemplars, media := 0, 0, "1.0"
+				if saw.Header.Get("Content-Type") == media2 {
+					media = "2.0"
+					for _, ts := range saw.batch2(t).Timeseries {
+						samples, exemplars = samples+len(ts.Samples), exemplars+len(ts.Exemplars)
+					}
+				} else {
+					for _, ts := range saw.batch(t).Timeseries {
+						samples, exemplars = samples+len(ts.Samples), exemplars+len(ts.Exemplars)
+						if n := len(ts.Labels); ts.Labels[n-1].Name != "tenant" || ts.Labels[n-1].Value != "team-a" {
+							t.Errorf("%s, %s: labels %v", protocol, what, ts.Labels)
+						}
+					}
+				}
+				got = append(got, fmt.Sprint(media, " ", samples, " ", exemplars))
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s, %s: the store saw %q, want %q", protocol, what, got, want)
+			}
+		}
+		both, behind, one := []string{"1.0 1 1"}, []string{"2.0 1 0", "1.0 0 1"}, []string{"1.0 0 1"}
+		from1, from2 := both, both
+		if protocol == "2.0" {
+			from1 = behind
+		}
+		if protocol != "1.0" {
+			from2 = behind
+		}
+		if a := g.Write("alice", []prompb.TimeSeries{up(), only}); a.Status != 204 {
+			t.Errorf("%s, from 1.0: %+v", protocol, a)
+		}
+		saw("from 1.0", from1...)
+		if a, wrote := send2(t, g, &writev2.Request{Symbols: symbols, Timeseries: []writev2.TimeSeries{sample, alone}}); a.Status != 204 || wrote != "1 0 1" {
+			t.Errorf("%s, from 2.0: %+v, wrote %q", protocol, a, wrote)
+		}
+		saw("from 2.0", from2...)
+		if a := g.Write("alice", []prompb.TimeSeries{only}); a.Status != 204 {
+			t.Errorf("%s, alone: %+v", protocol, a)
+		}
+		saw("alone from 1.0", one...)
+		if a, wrote := send2(t, g, &writev2.Request{Symbols: symbols, Timeseries: []writev2.TimeSeries{alone}}); a.Status != 204 || wrote != "0 0 1" {
+			t.Errorf("%s, alone from 2.0: %+v, wrote %q", protocol, a, wrote)
+		}
+		saw("alone from 2.0", one...)
+	}
+}
+
+// TestExemplarsAloneFail: a batch of 2.0 whose exemplars failed behind it comes again; exemplars that the store refuses do not count
+// as written, and trouble nobody.
+func TestExemplarsAloneFail(t *testing.T) {
 	now := time.Now().UnixMilli()
 	two := &writev2.Request{Symbols: []string{"", "__name__", "up", "trace_id", "x"}, Timeseries: []writev2.TimeSeries{
 		{LabelsRefs: []uint32{1, 2}, Samples: []writev2.Sample{{Value: 1, Timestamp: now}}},
 		{LabelsRefs: []uint32{1, 2}, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 4}, Value: 1, Timestamp: now}}},
 	}}
-	for protocol, left := range map[string]float64{"1.0": 0, "auto": 1, "2.0": 3} {
+	for name, tc := range map[string]struct {
+		batch, exemplars int // what the store answers
+		status           int
+		wrote            string
+		requests         int
+		left             float64
+	}{
+		"both":                  {204, 204, 204, "1 0 1", 2, 0},
+		"a batch that fails":    {503, 204, 503, "", 1, 0},
+		"a batch refused":       {400, 204, 400, "1 0 1", 2, 0},
+		"exemplars that fail":   {204, 503, 503, "", 2, 0},
+		"exemplars refused":     {204, 400, 204, "1 0 0", 2, 1},
+		"no 1.0":                {204, 415, 204, "1 0 0", 2, 1},
+		"too many at this time": {204, 429, 503, "", 2, 0},
+	} {
 		u := newUpstream(t, nil)
-		u.wrote(204, 1, 0, 0)
-		g := protocolGateway(t, u, protocol)
-		if a := g.Write("alice", []prompb.TimeSeries{up(), only}); a.Status != 204 {
-			t.Errorf("%s, from 1.0: %+v", protocol, a)
-		}
-		if a, wrote := send2(t, g, two); a.Status != 204 || wrote != "1 0 1" {
-			t.Errorf("%s, from 2.0: %+v, wrote %q", protocol, a, wrote)
-		}
-		for i, saw := range u.take() {
-			n, want := 0, 2
-			if saw.Header.Get("Content-Type") == media2 {
-				b := saw.batch2(t)
-				n, want = len(b.Timeseries), 1
-			} else {
-				n = len(saw.batch(t).Timeseries)
+		u.answer = func(w http.ResponseWriter, r *http.Request) {
+			status := tc.exemplars
+			if r.Header.Get("Content-Type") == media2 {
+				status = tc.batch
+				w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", "1")
 			}
-			if n != want {
-				t.Errorf("%s, batch %d: the store saw %d series, want %d", protocol, i, n, want)
-			}
+			w.WriteHeader(status)
 		}
-		if a := g.Write("alice", []prompb.TimeSeries{only}); a.Status != 204 {
-			t.Errorf("%s, alone: %+v", protocol, a)
+		g := protocolGateway(t, u, "auto")
+		a, wrote := send2(t, g, two)
+		if a.Status != tc.status || tc.wrote != "" && wrote != tc.wrote {
+			t.Errorf("%s: %+v, wrote %q, want %d and %q", name, a, wrote, tc.status, tc.wrote)
 		}
-		if saw := u.take(); (len(saw) == 0) != (protocol == "2.0") {
-			t.Errorf("%s, alone: the store saw %d requests", protocol, len(saw))
+		if saw := u.take(); len(saw) < tc.requests {
+			t.Errorf("%s: the store saw %d requests, want %d", name, len(saw), tc.requests)
 		}
-		if got := metricOf(t, g.Admin("GET", "/metrics").Body, `m3gateway_gateway_dropped_samples_total{reason="exemplar",tenant="team-a"}`); got != left {
-			t.Errorf("%s: %v exemplars left out, want %v", protocol, got, left)
+		if got := metricOf(t, g.Admin("GET", "/metrics").Body, `m3gateway_gateway_dropped_samples_total{reason="exemplar",tenant="team-a"}`); got != tc.left {
+			t.Errorf("%s: %v exemplars left out, want %v", name, got, tc.left)
 		}
 	}
 }

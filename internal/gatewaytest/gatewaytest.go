@@ -33,6 +33,10 @@ type Setup struct {
 	Users []string
 	// Tenancy is the body of the `tenancy:` section, as YAML lines indented by two spaces.
 	Tenancy string
+	// Auth are further keys of the `auth:` section, as of a YAML flow mapping.
+	Auth string
+	// Files are further files beside gateway.yaml, by name.
+	Files map[string]string
 	// Listen are further keys of the `listen:` section, as of a YAML flow mapping.
 	Listen string
 	// Extra are whole further sections.
@@ -105,6 +109,9 @@ func Start(tb testing.TB, s Setup) *Gateway {
 	}
 	g := &Gateway{Dir: tb.TempDir(), Log: new(Log), tb: tb}
 	g.WriteUsers(s.Users...)
+	for name, text := range s.Files {
+		g.write(name, text)
+	}
 	pair, ca, err := certs.Development(filepath.Join(g.Dir, "tls"), []string{"127.0.0.1"}, time.Now())
 	if err != nil {
 		tb.Fatal(err)
@@ -160,13 +167,16 @@ func (g *Gateway) WriteConfig(s Setup, pair certs.Pair) {
 	if tenancy == "" {
 		tenancy = "  label: tenant"
 	}
+	if s.Auth != "" {
+		s.Auth = ", " + s.Auth
+	}
 	var urls []string
 	for _, u := range s.Upstreams {
 		urls = append(urls, fmt.Sprintf("%q", u))
 	}
 	g.write("gateway.yaml", fmt.Sprintf(`listen: {https_address: "127.0.0.1:0", admin_address: "127.0.0.1:0", shutdown_delay: 0s, %s}
 tls: {certificates: [{cert_file: %q, key_file: %q}]}
-auth: {htpasswd_file: htpasswd}
+auth: {htpasswd_file: htpasswd%s}
 tenancy:
 %s
 upstream:
@@ -174,7 +184,7 @@ upstream:
   urls: [%s]
 %s
 %s
-`, s.Listen, pair.CertFile, pair.KeyFile, strings.TrimRight(tenancy, "\n"), s.Kind, strings.Join(urls, ", "), s.UpstreamExtra, s.Extra))
+`, s.Listen, pair.CertFile, pair.KeyFile, s.Auth, strings.TrimRight(tenancy, "\n"), s.Kind, strings.Join(urls, ", "), s.UpstreamExtra, s.Extra))
 }
 
 // write replaces a file of Dir by renaming, so that no reload sees half of it.

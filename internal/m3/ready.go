@@ -1,6 +1,7 @@
 package m3
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -45,6 +46,12 @@ func (c Config) Ready(status int, body []byte) (writes, reads error) {
 		return fmt.Errorf("namespace %q is not ready for %s; create it and mark it ready, or mend upstream.namespace", c.Namespace, what)
 	}
 	return listed(answer.Writes, "writes"), listed(answer.Reads, "reads")
+}
+
+// ReadyError says why a member that gave this answer must not be used for both writes and reads, or nil.
+func (c Config) ReadyError(status int, body []byte) error {
+	writes, reads := c.Ready(status, body)
+	return cmp.Or(writes, reads)
 }
 
 // ProbeQuery is the route and the parameters of a cheap query, to GET, that proves a store of kind m3 to read: its readiness is

@@ -31,6 +31,7 @@ type Confiner struct {
 	exemplar   []uint32 // those of the exemplar in hand
 	classics   classics
 	out2       bool   // what comes out is 2.0
+	apart      bool   // only exemplars without a sample come out
 	division   *Split // nil: all is one part
 	dividing   Split
 	part       int      // the one that output is of
@@ -106,6 +107,9 @@ type Order struct {
 	Limit int
 	// Plain makes a snappy block of literals: no search for repeats.
 	Plain bool
+	// Apart leaves out all but the exemplars that Result.Apart counted when the same request came out in 2.0. Out must be V1; of the
+	// Result, Series and Exemplars are of use.
+	Apart bool
 }
 
 var (
@@ -137,7 +141,7 @@ func (c *Confiner) Confine(dst, src []byte, o Order) ([]byte, Result, error) {
 
 // confine confines src into dsts, one for each part, and makes blocks of them.
 func (c *Confiner) confine(dsts [][]byte, src []byte, o Order) (Result, error) {
-	c.src, c.p, c.minT, c.maxT, c.v2, c.out2 = src, o.Policy, o.MinT, o.MaxT, o.Proto == V2, o.Out == V2
+	c.src, c.p, c.minT, c.maxT, c.v2, c.out2, c.apart = src, o.Policy, o.MinT, o.MaxT, o.Proto == V2, o.Out == V2, o.Apart
 	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(c.p.tenants))[:len(c.p.tenants)]}
 	clear(c.res.Tenants)
 	c.known, c.blocks = false, c.blocks[:0]
@@ -232,7 +236,7 @@ func (c *Confiner) request() error {
 
 // metadata1 keeps an entry of 1.0 metadata, or counts it as left out.
 func (c *Confiner) metadata1(f *field) error {
-	if c.out2 || !c.p.rules.Metadata || c.p.chosen < 0 {
+	if c.out2 || c.apart || !c.p.rules.Metadata || c.p.chosen < 0 {
 		return c.metadata(f, metadataFields)
 	}
 	w, err := walk(c.src, f.start, f.end, metadataFields)
@@ -263,7 +267,7 @@ func (c *Confiner) metadata(f *field, fields schema) error {
 
 // series judges the TimeSeries in src[at:end) and appends what is kept of it.
 func (c *Confiner) series(at, end int) error {
-	if c.known && c.last.known && c.last.base == c.base && len(c.dst) == 0 && !c.plain && c.differed < len(c.cur) {
+	if c.known && c.last.known && c.last.base == c.base && len(c.dst) == 0 && !c.plain && !c.apart && c.differed < len(c.cur) {
 		if c.lane(at, end, c.differed) || c.differed > 0 && c.lane(at, end, 0) {
 			return nil
 		}
@@ -277,7 +281,7 @@ func (c *Confiner) series(at, end int) error {
 	}
 	c.labelsEnd = at
 	if c.followed && c.single(at, end) {
-		if c.hits == 0 && c.p.chosen >= 0 && c.p.single && !c.out2 {
+		if c.hits == 0 && c.p.chosen >= 0 && c.p.single && !c.out2 && !c.apart {
 			c.route(c.p.chosen, c.ms)
 			c.add(c.p.chosen, 1)
 			return c.usual(c.p.chosen, at, end)
@@ -428,19 +432,23 @@ func (c *Confiner) lose(n int) {
 
 // leaveOut counts what the store has no place for in the series in hand. The exemplars of a series of which all else is lost go
 // with that: they would stand there without the sample that they belong to. In 2.0 a series must have a sample or a histogram, but
-// senders of both protocols put exemplars into series of their own: those are left out, or the store refuses the batch for them.
+// senders of both protocols put exemplars into series of their own: those are for a request of 1.0 beside it.
 func (c *Confiner) leaveOut() {
 	t := &c.tally
 	if t.histograms > 0 {
 		c.count(NativeHistogram, t.histograms, 0)
 	}
-	kept := t.classic > 0 || slices.ContainsFunc(c.points, func(p point) bool { return p.kind != tagExemplar })
+	alone := t.classic == 0 && !slices.ContainsFunc(c.points, func(p point) bool { return p.kind != tagExemplar })
 	why := Exemplar
-	if !kept && t.lost > 0 {
+	switch {
+	case alone && t.lost > 0:
 		why = InvalidExemplar
-	}
-	if !kept && (t.lost > 0 || c.out2) { // the points are exemplars
 		t.exemplars += len(c.points)
+		c.points = c.points[:0]
+	case alone && c.out2:
+		c.res.Apart += len(c.points)
+		c.points = c.points[:0]
+	case !alone && c.apart:
 		c.points = c.points[:0]
 	}
 	if t.exemplars > 0 {

@@ -45,11 +45,13 @@ func checkOut2(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte,
 			t.Fatalf("series %d refers to nothing: %v of %q", i, got.Timeseries[i].LabelsRefs, got.Symbols)
 		}
 	}
-	var want prompb.WriteRequest // without metadata: their place is with the series, which 1.0 does not name
-	exemplars := 0               // of series that have nothing else, which 2.0 does not know
+	var want prompb.WriteRequest  // without metadata: their place is with the series, which 1.0 does not name
+	var apart prompb.WriteRequest // series of exemplars alone, which 2.0 does not know
+	exemplars := 0
 	for _, ts := range ref1.req.Timeseries {
 		if len(ts.Samples)+len(ts.Histograms) == 0 {
 			exemplars += len(ts.Exemplars)
+			apart.Timeseries = append(apart.Timeseries, ts)
 			continue
 		}
 		want.Timeseries = append(want.Timeseries, ts)
@@ -57,8 +59,22 @@ func checkOut2(t testing.TB, c *Confiner, ref *reference, p *Policy, src []byte,
 	if !equal(plain, want) {
 		t.Fatalf("got\n%v\nwant\n%v", plain.String(), want.String())
 	}
-	if res.Series != len(want.Timeseries) || res.Metadata != 0 || res.Exemplars != ref1.exemplars-exemplars || res.Dropped[Exemplar] != ref1.dropped[Exemplar]+exemplars {
+	if res.Series != len(want.Timeseries) || res.Metadata != 0 || res.Exemplars != ref1.exemplars-exemplars || res.Apart != exemplars || res.Dropped[Exemplar] != ref1.dropped[Exemplar] {
 		t.Fatalf("counts %+v, want %+v", res, ref1)
+	}
+	out, beside, err := rawTo(t, c, src, Order{Proto: proto, Out: V1, Policy: p, MinT: ref.minT, MaxT: ref.maxT, Limit: testLimit, Apart: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rest prompb.WriteRequest
+	if err := rest.Unmarshal(out); err != nil {
+		t.Fatalf("the oracle refuses the exemplars apart: %v", err)
+	}
+	if where := unrecognised(&rest); where != "" {
+		t.Fatalf("unknown bytes in %s", where)
+	}
+	if !equal(rest, apart) || beside.Exemplars != exemplars || beside.Series != len(apart.Timeseries) || beside.Samples+beside.Histograms+beside.Metadata != 0 {
+		t.Fatalf("apart\n%v\nwant\n%v\ncounts %+v", rest.String(), apart.String(), beside)
 	}
 	if of == nil {
 		return

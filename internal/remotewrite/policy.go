@@ -24,7 +24,7 @@ const (
 	ForeignTenant                   // the client named a tenant that is not the user's
 	NoTenant                        // the client named none of the user's several tenants
 	NativeHistogram                 // the store has no native histograms
-	Exemplar                        // the store has no exemplars, or (2.0) none in a series without samples
+	Exemplar                        // the store has no exemplars
 	InvalidExemplar                 // an exemplar that is no text or lies outside the window, or whose series lost all its samples
 	Metadata                        // metadata that the store has no place for, that is no text, or whose series does not travel (2.0)
 	reasons
@@ -185,6 +185,7 @@ type Result struct {
 	Samples    int // float samples kept
 	Histograms int // native histogram samples kept
 	Exemplars  int // exemplars kept
+	Apart      int // exemplars to be kept of series without a sample, which a request of 2.0 has no place for: see Order.Apart
 	Metadata   int // entries of 1.0 metadata kept
 	Unknown    int // fields that are not part of the protocol, left out
 	Empty      int // series without anything to store, left out

@@ -197,6 +197,9 @@ func (r *runner) denied(ctx context.Context, password string) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		if password != "" && resp.status == http.StatusTooManyRequests { // not even looked at
+			return "429 to a query or a write: there were too many failed attempts before", nil
+		}
 		if resp.status != http.StatusUnauthorized {
 			return "", fmt.Errorf("%s %s answered %d instead of 401: whoever reaches the door gets in", q.method, q.path, resp.status)
 		}

@@ -27,6 +27,7 @@ func door(t *testing.T) *gatewaytest.Gateway {
     alice: {tenants: [team-a]}
     bob: {tenants: [team-a, team-b]}
     reader: {tenants: [team-a], rights: [read]}`,
+		Auth: "backoff: {user_failures: 0, address_failures: 0}", // each round fails on purpose
 	})
 }
 
