@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"internal/remotewrite": {"internal/buf"},
 	"internal/proxy":       {"internal/buf"}, // the pool knows nothing of stores: probes are handed in
 	"internal/gatewaytest": {"internal/app", "internal/auth", "internal/certs", "internal/devstore"},
+	"internal/faultnet":    nil,
 	"internal/e2e":         nil,
 	"internal/isolation":   nil, // tests only, of what is put together elsewhere
 	"bench/measure":        {"internal/auth", "internal/certs"},
@@ -70,6 +71,7 @@ var addresses = []struct {
 	{"github.com/dop251/goja", nil, "only tests run the planner's page; see internal/plan"},
 	{"github.com/alecthomas/kong", []string{"cmd/gateway", "cmd/gateway-dev"}, "only commands have flags"},
 	{"go.yaml.in/yaml", []string{"internal/config"}, "one strict decoder"},
+	{"golang.org/x/net", []string{"internal/proxy", "internal/faultnet"}, "TTLs of name servers' answers are one room's business"},
 	{"golang.org/x/crypto", []string{"internal/auth"}, "hashes are one room's business"},
 }
 
@@ -228,7 +230,7 @@ func TestProductionBinaryIsLean(t *testing.T) {
 	for _, d := range deps {
 		for _, banned := range []string{
 			"github.com/prometheus/prometheus/tsdb/index", "github.com/prometheus/prometheus/tsdb/wlog", "github.com/prometheus/prometheus/storage/remote", "github.com/prometheus/prometheus/web", "github.com/prometheus/prometheus/scrape",
-			"github.com/prometheus/prometheus/discovery", "github.com/prometheus/prometheus/rules", module + "internal/devstore", module + "internal/gatewaytest", "testing",
+			"github.com/prometheus/prometheus/discovery", "github.com/prometheus/prometheus/rules", module + "internal/devstore", module + "internal/gatewaytest", module + "internal/faultnet", "testing",
 		} {
 			if d == banned || strings.HasPrefix(d, banned+"/") {
 				t.Errorf("cmd/gateway links %s", d)

@@ -21,17 +21,19 @@ const description = `An authenticating front door to a Prometheus long-term stor
 Examples:
   gateway passwd alice >> users.htpasswd
   gateway check --config gateway.yaml
-  gateway serve --config gateway.yaml`
+  gateway serve --config gateway.yaml
+  gateway upstreams --config gateway.yaml`
 
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Run the gateway until SIGTERM; SIGHUP reloads."`
-	Check   checkCmd   `cmd:"" help:"Check a configuration and everything it names; print what it means."`
-	Smoke   smokeCmd   `cmd:"" help:"Try a running gateway from outside: write, read, and be refused."`
-	Plan    planCmd    `cmd:"" help:"Say what an M3 cluster needs in disk, files, memory and cores."`
-	M3      m3Cmd      `cmd:"" name:"m3" help:"Set up an M3 cluster, and show how it is."`
-	Passwd  passwdCmd  `cmd:"" help:"Ask for a password and print the user's htpasswd line."`
-	Token   tokenCmd   `cmd:"" help:"Make a bearer token and print it and the line of the tokens file."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve     serveCmd     `cmd:"" help:"Run the gateway until SIGTERM; SIGHUP reloads."`
+	Check     checkCmd     `cmd:"" help:"Check a configuration and everything it names; print what it means."`
+	Upstreams upstreamsCmd `cmd:"" help:"Show the members of a running gateway's upstream: state, share, latency, ejections."`
+	Smoke     smokeCmd     `cmd:"" help:"Try a running gateway from outside: write, read, and be refused."`
+	Plan      planCmd      `cmd:"" help:"Say what an M3 cluster needs in disk, files, memory and cores."`
+	M3        m3Cmd        `cmd:"" name:"m3" help:"Set up an M3 cluster, and show how it is."`
+	Passwd    passwdCmd    `cmd:"" help:"Ask for a password and print the user's htpasswd line."`
+	Token     tokenCmd     `cmd:"" help:"Make a bearer token and print it and the line of the tokens file."`
+	Version   versionCmd   `cmd:"" help:"Print the version."`
 }
 
 // streams are the process's standard streams.

@@ -55,7 +55,7 @@ func golden(t *testing.T, name, got string) {
 func TestHelp(t *testing.T) {
 	for name, args := range map[string][]string{
 		"help": {"--help"}, "help-check": {"check", "--help"}, "help-plan": {"plan", "--help"}, "help-smoke": {"smoke", "--help"}, "help-m3": {"m3", "--help"}, "help-m3-init": {"m3", "init", "--help"}, "help-m3-status": {"m3", "status", "--help"},
-		"help-passwd": {"passwd", "--help"}, "help-token": {"token", "--help"}, "help-version": {"version", "--help"},
+		"help-passwd": {"passwd", "--help"}, "help-upstreams": {"upstreams", "--help"}, "help-token": {"token", "--help"}, "help-version": {"version", "--help"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("COLUMNS", "80")

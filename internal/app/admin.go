@@ -1,12 +1,22 @@
 package app
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/pprof"
+
+	"m3gateway/internal/proxy"
 )
 
-// admin serves the operator's port: metrics, health, reload and profiles.
+// Upstreams is what the admin port's /upstreams answers, as JSON; the others are parts of it.
+type (
+	Upstreams    = proxy.State
+	Traffic      = proxy.Traffic
+	UpstreamSide = proxy.SideState
+)
+
+// admin serves the operator's port: metrics, health, upstreams, reload and profiles.
 func (g *Gateway) admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", g.metrics.handler())
@@ -24,6 +34,12 @@ func (g *Gateway) admin() http.Handler {
 		default:
 			fmt.Fprintln(w, "ready")
 		}
+	})
+	mux.HandleFunc("GET /upstreams", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		out := json.NewEncoder(w)
+		out.SetIndent("", "  ")
+		_ = out.Encode(g.current().pool.State()) // the client went away
 	})
 	mux.HandleFunc("POST /-/reload", func(w http.ResponseWriter, _ *http.Request) {
 		if err := g.reload(); err != nil {

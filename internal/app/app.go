@@ -157,8 +157,10 @@ func (g *Gateway) use(loaded *Loaded) error {
 	old := g.current()
 	next := &live{Loaded: loaded, edges: limits.NewEdges(loaded.Config.Limits.Window)}
 	up := loaded.Config.Upstream
-	if old != nil && sameUpstream(old.Config.Upstream, up) {
+	moved := false
+	if old != nil && (sameUpstream(old.Config.Upstream, up) || onlyMoved(old.Config.Upstream, up)) {
 		next.pool, next.stop = old.pool, old.stop
+		moved = !sameUpstream(old.Config.Upstream, up)
 	} else {
 		pool, err := newPool(up, g.log, g.upstream)
 		if err != nil {
@@ -173,6 +175,11 @@ func (g *Gateway) use(loaded *Loaded) error {
 	})
 	if err != nil {
 		return err
+	}
+	if moved {
+		if err := next.pool.Move(up.Pool.URLs); err != nil {
+			return err
+		}
 	}
 	if next.stop == nil {
 		var ctx context.Context

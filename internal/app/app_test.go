@@ -1,6 +1,8 @@
 package app_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/prometheus/prometheus/prompb"
 
+	"m3gateway/internal/app"
 	"m3gateway/internal/gatewaytest"
 )
 
@@ -112,11 +115,45 @@ func TestReloadMovesToAnotherStore(t *testing.T) {
 	}
 }
 
+// TestReloadOfMembersKeepsTheOthers: a member more or less leaves what is known of the others as it was.
+func TestReloadOfMembersKeepsTheOthers(t *testing.T) {
+	first, _ := sink(t)
+	second, _ := sink(t)
+	third, _ := sink(t)
+	g := gatewaytest.Start(t, gatewaytest.Setup{Users: []string{"alice"}, Upstreams: []string{first, second}, UpstreamExtra: "  health_interval: 100ms"})
+	members := func() map[string]string {
+		var pool app.Upstreams
+		if err := json.Unmarshal([]byte(g.Admin("GET", "/upstreams").Body), &pool); err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]string{}
+		for _, m := range pool.Members {
+			out[m.URL] = fmt.Sprint(m.Writes.State, m.Writes.Since)
+		}
+		return out
+	}
+	before := members()
+	if len(before) != 2 || !strings.HasPrefix(before[first], "in") {
+		t.Fatalf("%v", before)
+	}
+	edit(t, g, second, third)
+	if a := g.Admin("POST", "/-/reload"); a.Status != 200 {
+		t.Fatalf("%+v", a)
+	}
+	gatewaytest.Until(t, "the third is in and the second has left", func() bool {
+		now := members()
+		return strings.HasPrefix(now[third], "in") && now[second] == ""
+	})
+	if now := members(); now[first] != before[first] {
+		t.Errorf("the first was %s, is %s", before[first], now[first])
+	}
+}
+
 func TestAdmin(t *testing.T) {
 	url, ready := sink(t)
 	g := gatewaytest.Start(t, gatewaytest.Setup{Users: []string{"alice"}, Upstreams: []string{url}, UpstreamExtra: "  health_interval: 100ms"})
 	for path, says := range map[string]string{
-		"/healthz": "ok", "/metrics": "m3gateway_app_build_info{version=\"test\"} 1", "/debug/pprof/cmdline": "", "/debug/pprof/goroutine?debug=1": "goroutine profile",
+		"/upstreams": url, "/healthz": "ok", "/metrics": "m3gateway_app_build_info{version=\"test\"} 1", "/debug/pprof/cmdline": "", "/debug/pprof/goroutine?debug=1": "goroutine profile",
 	} {
 		if a := g.Admin("GET", path); a.Status != 200 || !strings.Contains(a.Body, says) {
 			t.Errorf("%s: %d", path, a.Status)

@@ -171,5 +171,11 @@ func (l *Loaded) Window(ctx context.Context) (limits.Reach, error) {
 
 // newPool is a pool of the members of up, not started.
 func newPool(up config.Upstream, log *slog.Logger, m *proxy.Metrics) (*proxy.Pool, error) {
-	return proxy.New(up.Pool, proxy.Probe{Path: m3.ReadyPath(up.Store.Kind), OK: up.Store.ReadyError}, log, m)
+	probe := proxy.Probe{Path: m3.ReadyPath(up.Store.Kind), Judge: up.Store.Ready, Query: m3.ProbeError}
+	probe.QueryPath, probe.QueryParams = m3.ProbeQuery(up.Store.Kind)
+	cfg := up.Pool
+	if up.Store.Kind != m3.KindM3 {
+		cfg.Handover = 0 // nothing is aggregated
+	}
+	return proxy.New(cfg, probe, time.Now, log, m)
 }

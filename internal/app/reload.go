@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"time"
 
 	"m3gateway/internal/config"
@@ -54,6 +55,17 @@ func needRestart(old, now *config.Config) []string {
 
 // sameUpstream reports that the pool of a can serve b.
 func sameUpstream(a, b config.Upstream) bool { return reflect.DeepEqual(a, b) }
+
+// onlyMoved reports that b lists other members than a, some of them the same, and differs in nothing else, so that the pool of a
+// can follow: those that stay keep their state, and series are handed over as when a name's addresses change. Where none is the
+// same it is another store, and nothing may go to the old one any more.
+func onlyMoved(a, b config.Upstream) bool {
+	if !slices.ContainsFunc(a.Pool.URLs, func(u string) bool { return slices.Contains(b.Pool.URLs, u) }) {
+		return false
+	}
+	a.Pool.URLs, b.Pool.URLs = nil, nil
+	return reflect.DeepEqual(a, b)
+}
 
 // watch reloads on request, and when the content of a file of the configuration has changed. Files are compared by content:
 // a mounted Secret or ConfigMap changes by a swapped link, which no time stamp shows.

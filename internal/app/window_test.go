@@ -28,9 +28,10 @@ type coordinator struct {
 func newCoordinator(t *testing.T, registry func(http.ResponseWriter, *http.Request)) *coordinator {
 	c := &coordinator{registry: registry}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if gatewaytest.Probed(w, r) {
+			return
+		}
 		switch r.URL.Path {
-		case "/ready":
-			_, _ = io.WriteString(w, `{"readyReads":[{"id":"default"}],"readyWrites":[{"id":"default"}]}`)
 		case "/api/v1/services/m3db/namespace":
 			if r.Method != http.MethodGet || r.URL.RawQuery != "" || r.ContentLength > 0 {
 				t.Errorf("asked by %s %s", r.Method, r.URL)

@@ -19,6 +19,8 @@ import (
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
+
+	"m3gateway/internal/gatewaytest"
 )
 
 const (
@@ -199,8 +201,7 @@ func TestStoreRefusesAPart(t *testing.T) {
 func startOldCoordinator(t *testing.T, receiver *prometheus) string {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/ready" {
-			_, _ = io.WriteString(w, `{"readyReads":[{"id":"default"}],"readyWrites":[{"id":"default"}]}`)
+		if gatewaytest.Probed(w, r) {
 			return
 		}
 		body, err := io.ReadAll(r.Body)

@@ -140,7 +140,7 @@ func lockedHandler(t *testing.T, store, run string) (*Handler, *State) {
 	cfg := m3.Defaults()
 	pc := proxy.Defaults()
 	pc.URLs = strings.Split(store, ",")
-	pool, err := proxy.New(pc, proxy.Probe{Path: m3.ReadyPath(cfg.Kind), OK: cfg.ReadyError}, log, proxy.NewMetrics(reg))
+	pool, err := proxy.New(pc, proxy.Probe{Path: m3.ReadyPath(cfg.Kind), Judge: cfg.Ready, Query: m3.ProbeError}, time.Now, log, proxy.NewMetrics(reg))
 	if err != nil {
 		t.Fatal(err)
 	}

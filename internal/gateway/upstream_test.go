@@ -9,6 +9,8 @@ import (
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
+
+	"m3gateway/internal/gatewaytest"
 )
 
 // upstream is a store that answers as told and remembers what reached it.
@@ -30,11 +32,7 @@ type seen struct {
 func newUpstream(t testing.TB, answer http.HandlerFunc) *upstream {
 	u := &upstream{answer: answer}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/-/ready":
-			return
-		case "/ready":
-			_, _ = io.WriteString(w, `{"readyReads":[{"id":"default"}],"readyWrites":[{"id":"default"}]}`)
+		if gatewaytest.Probed(w, r) {
 			return
 		}
 		body, err := io.ReadAll(r.Body)

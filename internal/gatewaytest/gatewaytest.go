@@ -304,6 +304,21 @@ func (g *Gateway) Admin(method, path string) Answer {
 	return g.Do(req)
 }
 
+// Probed answers a health probe as a store of either kind does that is well, and reports whether it was one: for stand-ins of
+// stores, which have other things to answer.
+func Probed(w http.ResponseWriter, r *http.Request) bool {
+	switch {
+	case r.URL.Path == "/-/ready":
+	case r.URL.Path == "/ready":
+		_, _ = io.WriteString(w, `{"readyReads":[{"id":"default"}],"readyWrites":[{"id":"default"}]}`)
+	case r.URL.Query().Get("query") == "m3gateway_probe":
+		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"vector","result":[]}}`)
+	default:
+		return false
+	}
+	return true
+}
+
 // Until polls ok for at most 20 seconds.
 func Until(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()

@@ -44,11 +44,7 @@ func newRecorder(t testing.TB, kind string) *recorder {
 	t.Helper()
 	u := &recorder{kind: kind}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/-/ready":
-			return
-		case "/ready":
-			_, _ = io.WriteString(w, `{"readyReads":[{"id":"default"}],"readyWrites":[{"id":"default"}]}`)
+		if gatewaytest.Probed(w, r) {
 			return
 		}
 		s := seen{method: r.Method, path: r.URL.EscapedPath(), host: r.Host, header: r.Header.Clone()}

@@ -2,6 +2,7 @@ package m3
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -32,7 +33,7 @@ func answer(text string) []byte {
 	return append(b, '\n')
 }
 
-func TestReadyError(t *testing.T) {
+func TestReady(t *testing.T) {
 	m3, prom := Defaults(), Config{Kind: KindPrometheus}
 	other := Config{Kind: KindM3, Namespace: "raw"}
 	for _, c := range []struct {
@@ -40,25 +41,44 @@ func TestReadyError(t *testing.T) {
 		config Config
 		status int
 		body   string
-		ok     bool
+		w, r   bool
 	}{
-		{"all namespaces", m3, 200, readyAll, true},
-		{"the raw namespace alone", m3, 200, readyRaw, true},
-		{"no namespace yet", m3, 200, `{}`, false},
-		{"database gone", m3, 500, notReady, false},
-		{"not ready with a wrong status", m3, 200, notReady, false},
-		{"another raw namespace", other, 200, readyAll, false},
-		{"reads only", m3, 200, `{"readyReads":[{"id":"default"}]}`, false},
-		{"writes only", m3, 200, `{"readyWrites":[{"id":"default"}]}`, false},
-		{"aggregated namespaces only", m3, 200, `{"readyReads":[{"id":"agg_1m_1y"}],"readyWrites":[{"id":"agg_1m_1y"}]}`, false},
-		{"not M3", m3, 200, "Prometheus Server is Ready.\n", false},
-		{"empty", m3, 200, "", false},
-		{"500 with a good body", m3, 500, readyAll, false},
-		{"prometheus", prom, 200, "Prometheus Server is Ready.\n", true},
-		{"prometheus starting", prom, 503, "Service Unavailable", false},
+		{"all namespaces", m3, 200, readyAll, true, true},
+		{"the raw namespace alone", m3, 200, readyRaw, true, true},
+		{"no namespace yet", m3, 200, `{}`, false, false},
+		{"database gone", m3, 500, notReady, false, false},
+		{"not ready with a wrong status", m3, 200, notReady, false, false},
+		{"another raw namespace", other, 200, readyAll, false, false},
+		{"reads only", m3, 200, `{"readyReads":[{"id":"default"}]}`, false, true},
+		{"writes only", m3, 200, `{"readyWrites":[{"id":"default"}]}`, true, false},
+		{"aggregated namespaces only", m3, 200, `{"readyReads":[{"id":"agg_1m_1y"}],"readyWrites":[{"id":"agg_1m_1y"}]}`, false, false},
+		{"not M3", m3, 200, "Prometheus Server is Ready.\n", false, false},
+		{"empty", m3, 200, "", false, false},
+		{"500 with a good body", m3, 500, readyAll, false, false},
+		{"prometheus", prom, 200, "Prometheus Server is Ready.\n", true, true},
+		{"prometheus starting", prom, 503, "Service Unavailable", false, false},
 	} {
-		if err := c.config.ReadyError(c.status, []byte(c.body)); (err == nil) != c.ok {
-			t.Errorf("%s: %v", c.name, err)
+		writes, reads := c.config.Ready(c.status, []byte(c.body))
+		if (writes == nil) != c.w || (reads == nil) != c.r {
+			t.Errorf("%s: writes %v, reads %v", c.name, writes, reads)
+		}
+	}
+}
+
+func TestProbeQuery(t *testing.T) {
+	if path, params := ProbeQuery(KindM3); path != "/api/v1/query" || params != "query=m3gateway_probe&timeout=1s" {
+		t.Errorf("%s?%s", path, params)
+	}
+	if path, _ := ProbeQuery(KindPrometheus); path != "" {
+		t.Error(path)
+	}
+	for status, want := range map[int]string{
+		200: "<nil>", 400: "<nil>", 429: "<nil>",
+		500: "a query answered status 500: the store is starting", 504: "a query answered status 504: the store is starting",
+	} {
+		err := ProbeError(status, answer(`error fetching tagged from host m3db_node1: Error({Type:INTERNAL_ERROR Message:index is not yet bootstrapped to read Flags:0})]`))
+		if fmt.Sprint(err) != want {
+			t.Errorf("%d: %v", status, err)
 		}
 	}
 }

@@ -115,6 +115,11 @@ type answerBody struct {
 	read   int64                   // never more than max+1
 	once   sync.Once
 	done   func()
+
+	// patience is what is left of the time that may be spent waiting for bytes, by the clock now. A slow reader of the answer
+	// takes nothing of it. nil now: another limit holds.
+	now      func() time.Time
+	patience time.Duration
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
@@ -126,7 +131,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 			p = p[:room]
 		}
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.wait(p)
 	b.read += int64(n)
 	if b.max > 0 && b.read > b.max {
 		return n - 1, ErrAnswerTooLarge
@@ -134,6 +139,19 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	if err != nil && err != io.EOF {
 		return n, b.fail(err)
 	}
+	return n, err
+}
+
+// wait reads, for as long as patience lasts.
+func (b *answerBody) wait(p []byte) (int, error) {
+	if b.now == nil {
+		return b.ReadCloser.Read(p)
+	}
+	began := b.now()
+	timer := time.AfterFunc(max(b.patience, 0), func() { b.cancel(errAttemptTime) })
+	n, err := b.ReadCloser.Read(p)
+	timer.Stop()
+	b.patience -= b.now().Sub(began)
 	return n, err
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -19,12 +20,19 @@ const maxAttempts = 5
 func Defaults() Config {
 	return Config{
 		DNS:            DNSConfig{Scheme: "http", Interval: 10 * time.Second},
+		Routing:        ByTenant,
+		Handover:       time.Minute,
 		ConnectTimeout: 2 * time.Second,
 		WriteTimeout:   30 * time.Second,
 		ReadTimeout:    2 * time.Minute,
+		AnswerBytes:    1 << 30,
 		HealthInterval: 5 * time.Second,
 		HealthTimeout:  2 * time.Second,
+		MaxEjected:     50,
+		SlowStart:      30 * time.Second,
 		MaxAttempts:    2,
+		RetryBudget:    8,
+		Hedge:          5,
 	}
 }
 
@@ -55,14 +63,40 @@ func (c *Config) Check(bad func(field, problem string)) {
 	if c.DNS.Name != "" {
 		c.checkDNS(bad)
 	}
-	c.checkBasicAuth(bad)
+	c.checkCredentials(bad)
+	c.checkTLS(bad, https)
+	if c.Routing != ByTenant && c.Routing != ByLoad {
+		bad("routing", strconv.Quote(string(c.Routing))+" is not known; write tenant or any")
+	}
+	c.checkNumbers(bad)
+}
+
+// checkTLS checks what is for https alone, which one member at least must be then.
+func (c *Config) checkTLS(bad func(field, problem string), https bool) {
+	for _, f := range [][2]string{{"ca_file", c.CAFile}, {"client_cert_file", c.ClientCertFile}, {"server_name", c.ServerName}} {
+		if f[1] != "" && !https {
+			bad(f[0], "is not used, as no upstream is https; write https in urls or dns.scheme, or remove "+f[0])
+			return
+		}
+	}
 	if c.CAFile != "" {
 		if _, err := loadCA(c.CAFile); err != nil {
 			bad("ca_file", err.Error())
-		} else if !https {
-			bad("ca_file", "is not used, as no upstream is https; write https in urls or dns.scheme, or remove ca_file")
 		}
 	}
+	switch {
+	case c.ClientCertFile == "" && c.ClientKeyFile != "":
+		bad("client_cert_file", "is missing beside client_key_file; set both or none")
+	case c.ClientCertFile != "" && c.ClientKeyFile == "":
+		bad("client_key_file", "is missing beside client_cert_file; set both or none")
+	case c.ClientCertFile != "":
+		if _, err := tls.LoadX509KeyPair(c.ClientCertFile, c.ClientKeyFile); err != nil {
+			bad("client_cert_file", fmt.Sprintf("cannot be used with client_key_file: %v; write a certificate and its key in PEM", err))
+		}
+	}
+}
+
+func (c *Config) checkNumbers(bad func(field, problem string)) {
 	for _, d := range []struct {
 		field string
 		value time.Duration
@@ -78,14 +112,45 @@ func (c *Config) Check(bad func(field, problem string)) {
 			bad(d.field, fmt.Sprintf("is %v; write %v or more", d.value, d.least))
 		}
 	}
-	if c.MaxAttempts < 1 || c.MaxAttempts > maxAttempts {
-		bad("max_attempts", fmt.Sprintf("is %d; write 1 to %d", c.MaxAttempts, maxAttempts))
+	for _, n := range []struct {
+		field              string
+		value, least, most int
+	}{
+		{"max_attempts", c.MaxAttempts, 1, maxAttempts},
+		{"max_ejected_percent", c.MaxEjected, 0, 100},
+		{"retry_budget_percent", c.RetryBudget, 0, 100},
+		{"hedge_percent", c.Hedge, 0, 100},
+	} {
+		if n.value < n.least || n.value > n.most {
+			bad(n.field, fmt.Sprintf("is %d; write %d to %d", n.value, n.least, n.most))
+		}
+	}
+	if c.AnswerBytes < leastAnswer {
+		bad("answer_bytes", fmt.Sprintf("is %d; write 1MiB or more", c.AnswerBytes))
+	}
+	if c.Handover < 0 || c.Handover > 24*time.Hour || c.Handover%time.Second != 0 {
+		bad("handover", fmt.Sprintf("is %v; write whole seconds up to 24h: the coarsest resolution that is aggregated", c.Handover))
+	}
+	if c.SlowStart < 0 || c.SlowStart > time.Hour {
+		bad("slow_start", fmt.Sprintf("is %v; write 0s to 1h", c.SlowStart))
 	}
 }
 
+// leastAnswer is the least that Config.AnswerBytes may be.
+const leastAnswer = 1 << 20
+
 func (c *Config) checkDNS(bad func(field, problem string)) {
-	if _, _, err := splitHostPort(c.DNS.Name); err != nil {
+	if isService(c.DNS.Name) {
+		if strings.ContainsAny(c.DNS.Name, ":/ ") {
+			bad("dns.name", strconv.Quote(c.DNS.Name)+" begins with an underscore, as names of SRV records do, which say the port themselves; write it as _http._tcp.m3coordinator.m3.svc")
+		}
+	} else if _, _, err := splitHostPort(c.DNS.Name); err != nil {
 		bad("dns.name", err.Error())
+	}
+	if c.DNS.Server != "" {
+		if _, _, err := splitHostPort(c.DNS.Server); err != nil {
+			bad("dns.server", strconv.Quote(c.DNS.Server)+" is not host:port; write it as 127.0.0.1:53")
+		}
 	}
 	if c.DNS.Scheme != "http" && c.DNS.Scheme != "https" {
 		bad("dns.scheme", strconv.Quote(c.DNS.Scheme)+" is not a scheme; write http or https")
@@ -95,8 +160,12 @@ func (c *Config) checkDNS(bad func(field, problem string)) {
 	}
 }
 
-func (c *Config) checkBasicAuth(bad func(field, problem string)) {
+func (c *Config) checkCredentials(bad func(field, problem string)) {
 	switch a := c.BasicAuth; {
+	case c.BearerToken != "" && (a.Username != "" || a.Password != ""):
+		bad("bearer_token", "cannot stand beside basic_auth; remove one of them")
+	case strings.ContainsFunc(c.BearerToken, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		bad("bearer_token", "has a character that a header cannot carry; write the token alone, in ASCII and without spaces")
 	case a.Username == "" && a.Password != "":
 		bad("basic_auth.username", "is missing beside a password; set both or none")
 	case a.Username != "" && a.Password == "":

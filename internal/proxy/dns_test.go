@@ -38,10 +38,18 @@ func (z *zone) set(err error, addresses ...string) {
 	}
 }
 
-func (z *zone) lookup(context.Context, string) ([]netip.Addr, error) {
+func (z *zone) lookup(_ context.Context, name string) (found, error) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	return z.addresses, z.err
+	_, port, _ := splitHostPort(name)
+	answer := found{ttl: -1}
+	for _, a := range z.addresses {
+		answer.hosts = append(answer.hosts, netip.AddrPortFrom(a.Unmap(), port).String())
+	}
+	if z.err == nil && len(z.addresses) == 0 {
+		return found{}, errors.New("the name has no addresses")
+	}
+	return answer, z.err
 }
 
 // dnsPool starts a Pool on name:port whose look-ups z answers.
@@ -49,10 +57,11 @@ func dnsPool(t *testing.T, z *zone, port string, change func(*Config)) *Pool {
 	t.Helper()
 	cfg := Defaults()
 	cfg.DNS.Name, cfg.DNS.Interval, cfg.HealthInterval = "store.test:"+port, 5*time.Millisecond, 5*time.Millisecond
+	cfg.Handover = 0
 	if change != nil {
 		change(&cfg)
 	}
-	p, err := New(cfg, readyIf200, slog.New(slog.DiscardHandler), NewMetrics(prometheus.NewRegistry()))
+	p, err := New(cfg, readyIf200, time.Now, slog.New(slog.DiscardHandler), NewMetrics(prometheus.NewRegistry()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +211,7 @@ func TestMetricsSurviveAReload(t *testing.T) {
 	pool := func(urls ...string) *Pool {
 		cfg := Defaults()
 		cfg.URLs, cfg.HealthInterval = urls, time.Hour
-		p, err := New(cfg, readyIf200, slog.New(slog.DiscardHandler), m)
+		p, err := New(cfg, readyIf200, time.Now, slog.New(slog.DiscardHandler), m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -228,10 +237,12 @@ func TestMetricsSurviveAReload(t *testing.T) {
 		t.Errorf("%v requests", n)
 	}
 	if err := testutil.CollectAndCompare(poolCollector{m}, bytes.NewBufferString(`
-		# HELP m3gateway_proxy_members Members of the pool, by whether their last probe was good.
+		# HELP m3gateway_proxy_members Members of the pool, by whether they are fit for reads and writes.
 		# TYPE m3gateway_proxy_members gauge
-		m3gateway_proxy_members{state="healthy"} 1
-		m3gateway_proxy_members{state="out"} 0
+		m3gateway_proxy_members{op="read",state="healthy"} 1
+		m3gateway_proxy_members{op="read",state="out"} 0
+		m3gateway_proxy_members{op="write",state="healthy"} 1
+		m3gateway_proxy_members{op="write",state="out"} 0
 	`), "m3gateway_proxy_members"); err != nil {
 		t.Error(err)
 	}

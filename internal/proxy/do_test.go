@@ -168,7 +168,7 @@ func TestHungServerTimesOut(t *testing.T) {
 		if _, err := p.Do(t.Context(), r); kindOf(err) != Timeout {
 			t.Errorf("write=%v: %v", write, err)
 		}
-		if got := testutil.ToFloat64(p.metrics.failovers.WithLabelValues(r.op())); got != 0 {
+		if got := testutil.ToFloat64(p.metrics.failovers.WithLabelValues(r.op().String())); got != 0 {
 			t.Errorf("write=%v: tried another member after a time-out", write)
 		}
 	}

@@ -26,6 +26,7 @@ type Error struct {
 	Member string // "" for NoMember
 	Err    error
 	stale  bool // Kind is Reset, on a connection that had been idle
+	ours   bool // Kind is Timeout, for the Pool's own patience
 }
 
 func (e *Error) Error() string {

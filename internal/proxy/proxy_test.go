@@ -19,11 +19,15 @@ import (
 
 const probePath = "/probe"
 
-var readyIf200 = Probe{Path: probePath, OK: func(status int, body []byte) error {
+func is200(status int, _ []byte) error {
 	if status != http.StatusOK {
 		return fmt.Errorf("status %d", status)
 	}
 	return nil
+}
+
+var readyIf200 = Probe{Path: probePath, Judge: func(status int, body []byte) (writes, reads error) {
+	return is200(status, body), is200(status, body)
 }}
 
 // server answers probes with 200 and everything else with h.
@@ -78,7 +82,7 @@ func start(t *testing.T, change func(*Config), urls ...string) *Pool {
 	if change != nil {
 		change(&cfg)
 	}
-	p, err := New(cfg, readyIf200, slog.New(slog.DiscardHandler), NewMetrics(prometheus.NewRegistry()))
+	p, err := New(cfg, readyIf200, time.Now, slog.New(slog.DiscardHandler), NewMetrics(prometheus.NewRegistry()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +96,7 @@ func keyOf(t *testing.T, p *Pool, url string) string {
 	t.Helper()
 	for i := range 10000 {
 		key := fmt.Sprint("tenant", i)
-		if p.pick(key, nil).url == url {
+		if p.pick(&Request{Key: key, Write: true}, nil, time.Now()).url == url {
 			return key
 		}
 	}
@@ -102,9 +106,15 @@ func keyOf(t *testing.T, p *Pool, url string) string {
 
 // allHealthy makes the pool take every member for healthy, as right after a good probe.
 func allHealthy(p *Pool) {
-	for _, m := range *p.members.Load() {
-		m.why.Store(nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.list {
+		m.silent.Store(false)
+		for o := range ops {
+			m.sides[o].fault, m.sides[o].ejected = "", time.Time{}
+		}
 	}
+	p.settleLocked(time.Now())
 }
 
 func post(body, key string) *Request {

@@ -3,36 +3,52 @@ package proxy
 import (
 	"math/rand/v2"
 	"slices"
+	"time"
 )
 
-// pick chooses the member for the next attempt of a request with this key, or nil if none is left. Members in tried are
-// passed over, and so are unhealthy ones unless all are: a wrong probe must not turn every request away.
-func (p *Pool) pick(key string, tried []*member) *member {
-	members := *p.members.Load()
-	panicking := !slices.ContainsFunc(members, (*member).healthy)
-	if key == "" {
-		return leastLoadedOfTwo(members, tried, panicking)
+// pick chooses the member for the next attempt of a request, or nil if none is left. Members in tried are passed over, and so
+// are those that are out, unless all are: a wrong judgement must not turn every request away.
+func (p *Pool) pick(r *Request, tried []*member, now time.Time) *member {
+	t := p.table.Load()
+	o := r.op()
+	switch {
+	case r.part != nil && len(tried) == 0 && (slices.Contains(t.in[o], r.part) || t.split.has(r.part)):
+		return r.part
+	case r.part != nil: // always the same one in its place
+		return best(t.in[o], mix(r.part.hash), tried)
+	case r.Key == "" || r.Write && p.cfg.Routing == ByLoad:
+		return p.lessBusy(t.in[o], o, tried, now)
 	}
+	h := hash(r.Key)
+	if len(tried) == 0 {
+		if m := t.split.owner(h, now.UnixMilli()); m != nil {
+			return m
+		}
+	}
+	return best(t.in[o], h, tried)
+}
+
+// best is the member with the highest score for key that was not tried.
+func best(members []*member, key uint64, tried []*member) *member {
 	var best *member
 	var most uint64
-	h := hash(key)
 	for _, m := range members {
-		if (!panicking && !m.healthy()) || slices.Contains(tried, m) {
+		if slices.Contains(tried, m) {
 			continue
 		}
-		if s := score(h, m.hash); best == nil || s > most {
+		if s := score(key, m.hash); best == nil || s > most {
 			best, most = m, s
 		}
 	}
 	return best
 }
 
-// leastLoadedOfTwo is the one with fewer requests in flight of two usable members drawn at random.
-func leastLoadedOfTwo(members, tried []*member, panicking bool) *member {
+// lessBusy is the one on which a further request costs less, of two members drawn at random.
+func (p *Pool) lessBusy(members []*member, o op, tried []*member, now time.Time) *member {
 	var drawn [2]*member
 	n := 0
 	for _, m := range members {
-		if (!panicking && !m.healthy()) || slices.Contains(tried, m) {
+		if slices.Contains(tried, m) {
 			continue
 		}
 		n++
@@ -49,7 +65,8 @@ func leastLoadedOfTwo(members, tried []*member, panicking bool) *member {
 	if rand.IntN(2) == 0 {
 		a, b = b, a
 	}
-	if b.inFlight.Load() < a.inFlight.Load() {
+	usual := p.usual[o].at(now, 0)
+	if b.cost(o, now, usual, p.cfg.SlowStart) < a.cost(o, now, usual, p.cfg.SlowStart) {
 		return b
 	}
 	return a
@@ -66,9 +83,11 @@ func hash(s string) uint64 {
 	return h
 }
 
-// score mixes with the finalizer of MurmurHash3, as FNV spreads a difference in the last byte over too few bits.
-func score(key, member uint64) uint64 {
-	x := key ^ member
+// score is a mix, as FNV spreads a difference in the last byte over too few bits.
+func score(key, member uint64) uint64 { return mix(key ^ member) }
+
+// mix is the finalizer of MurmurHash3.
+func mix(x uint64) uint64 {
 	x ^= x >> 33
 	x *= 0xff51afd7ed558ccd
 	x ^= x >> 33
