@@ -24,7 +24,7 @@ const (
 
 // Defaults is the configuration of an empty file. It does not pass Check: some keys have no default.
 func Defaults() Config {
-	return Config{
+	c := Config{
 		Listen:   listen.Defaults(),
 		TLS:      certs.Defaults(),
 		Auth:     auth.Defaults(),
@@ -32,6 +32,19 @@ func Defaults() Config {
 		Limits:   limits.Defaults(),
 		Upstream: Upstream{Store: m3.Defaults(), Pool: proxy.Defaults()},
 		Log:      Log{Format: "json", Level: "info", Access: true},
+	}
+	c.Upstream.route()
+	return c
+}
+
+// route sets how writes are routed where nothing is said of it: coordinators of M3 each aggregate what they get.
+func (u *Upstream) route() {
+	switch {
+	case u.Pool.Routing != "":
+	case u.Store.Kind == m3.KindM3:
+		u.Pool.Routing = proxy.BySeries
+	default:
+		u.Pool.Routing = proxy.ByTenant
 	}
 }
 
@@ -71,9 +84,11 @@ func Parse(path string, data []byte, env func(string) (string, bool), readFile f
 		files: []string{path}, places: map[string]place{}, broken: map[string]bool{},
 	}
 	c := Defaults()
+	c.Upstream.Pool.Routing = "" // as the kind of the store has it
 	whole := field{typ: reflect.TypeFor[Config]()}
 	d.refused(root, root, "the file", whole)
 	d.section(root, "", whole, reflect.ValueOf(&c).Elem())
+	c.Upstream.route()
 	c.Check(d.checked)
 	if len(d.problems) > 0 {
 		return nil, d.files, join(path, d.problems)
@@ -100,6 +115,9 @@ func (c *Config) Check(bad func(field, problem string)) {
 				bad("limits.window."+field, "is learnt from M3's namespaces, which an upstream of kind prometheus does not have; write a duration, such as 10m")
 			}
 		}
+	}
+	if c.Upstream.Pool.Routing == proxy.BySeries && c.Upstream.Store.Protocol == m3.Protocol2 {
+		bad("upstream.routing", "series divides requests, which only those of remote write 1.0 can be; set upstream.protocol to auto or 1.0, or routing to tenant")
 	}
 	if slices.Contains(c.TLS.ACME.Challenges, "http-01") && c.Listen.HTTPAddress == "" {
 		bad("tls.acme.challenges", "http-01 is answered at listen.http_address, which is not set; set it, or remove http-01")

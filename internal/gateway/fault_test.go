@@ -474,10 +474,11 @@ type faultPair struct {
 	*gatewaytest.Gateway
 	proxies []*faultProxy
 	ids     atomic.Int64 // of the last sample
+	label   string       // that tells series apart
 }
 
 func newFaultPair(t *testing.T, kind, store string, members int, upstream string) *faultPair {
-	p := &faultPair{}
+	p := &faultPair{label: "id"}
 	var urls []string
 	for range members {
 		proxy := newFaultProxy(t, store)
@@ -492,7 +493,7 @@ func (p *faultPair) batch(series int, more ...prompb.Label) []prompb.TimeSeries 
 	var out []prompb.TimeSeries
 	for range series {
 		id := p.ids.Add(1)
-		ts := up("id", strconv.FormatInt(id, 10))
+		ts := up(p.label, strconv.FormatInt(id, 10))
 		ts.Samples[0].Value = float64(id)
 		out = append(out, ts)
 	}
@@ -571,9 +572,11 @@ func TestFaults(t *testing.T) {
 			var cases []*faultCase
 			for _, members := range []int{1, 2} {
 				for _, fresh := range []bool{true, false} {
-					cases = append(cases, newFaultCase(t, f, members, fresh, nil))
-					if f.request != atEnd {
-						cases = append(cases, newFaultCase(t, f, members, fresh, large))
+					for _, routing := range []string{"series", "tenant"} {
+						cases = append(cases, newFaultCase(t, f, members, fresh, routing, nil))
+						if f.request != atEnd {
+							cases = append(cases, newFaultCase(t, f, members, fresh, routing, large))
+						}
 					}
 				}
 			}
@@ -581,7 +584,7 @@ func TestFaults(t *testing.T) {
 			for _, c := range cases {
 				all.Go(func() {
 					if err := c.run(); err != nil {
-						t.Errorf("%d members, fresh connection %v, %d more labels: %v", len(c.proxies), c.fresh, len(c.more), err)
+						t.Errorf("%d members, routing %s, fresh connection %v, %d more labels: %v", len(c.proxies), c.routing, c.fresh, len(c.more), err)
 					}
 				})
 			}
@@ -597,10 +600,12 @@ type faultCase struct {
 	store *countingStore
 	fresh bool
 	more  []prompb.Label
+
+	routing string
 }
 
-func newFaultCase(t *testing.T, f fault, members int, fresh bool, more []prompb.Label) *faultCase {
-	c := &faultCase{fault: f, store: newCountingStore(t), fresh: fresh, more: more}
+func newFaultCase(t *testing.T, f fault, members int, fresh bool, routing string, more []prompb.Label) *faultCase {
+	c := &faultCase{fault: f, store: newCountingStore(t), fresh: fresh, more: more, routing: routing}
 	c.store.close.Store(fresh)
 	// Where the gateway has to wait for the end of its patience, it has little; else it has more than a slow machine needs.
 	limit := 10 * time.Second
@@ -610,16 +615,17 @@ func newFaultCase(t *testing.T, f fault, members int, fresh bool, more []prompb.
 		}
 	}
 	// Probes are kept out of the way: the members are well but for what happens to writes.
-	c.faultPair = newFaultPair(t, "m3", c.store.URL, members, fmt.Sprintf("  write_timeout: %v\n  health_interval: 10m", limit))
+	c.faultPair = newFaultPair(t, "m3", c.store.URL, members, fmt.Sprintf("  write_timeout: %v\n  health_interval: 10m\n  routing: %s", limit, routing))
+	c.label = "le" // on which it does not depend where a series goes
 	return c
 }
 
 func (c *faultCase) run() error {
-	first := c.batch(1)
+	first := c.batch(1, c.more...)
 	if err := c.until(first); err != nil {
 		return fmt.Errorf("before the fault: %w", err)
 	}
-	for _, proxy := range c.proxies { // the member that the tenant writes to is the one that breaks
+	for _, proxy := range c.proxies { // the member that the next batch, or a part of it, goes to is the one that breaks
 		if proxy.wrote.Load() > 0 {
 			proxy.set(&c.fault)
 			break

@@ -42,6 +42,7 @@ type State struct {
 	confiner *query.Confiner
 	lanes    map[string]*lane // by user
 	tenants  []string         // of all users, sorted
+	divides  bool             // writes are divided by series among the members
 	// only1 is learnt: with upstream.protocol: auto, the store has shown that it does not take remote write 2.0.
 	only1 *atomic.Bool
 }
@@ -49,7 +50,7 @@ type State struct {
 // protocol is what the store is sent of a batch that came in as p.
 func (s *State) protocol(p remotewrite.Protocol) remotewrite.Protocol {
 	switch {
-	case s.Store.Kind == m3.KindM3, s.Store.Protocol == m3.Protocol1, s.only1.Load():
+	case s.Store.Kind == m3.KindM3, s.Store.Protocol == m3.Protocol1, s.divides, s.only1.Load():
 		return remotewrite.V1
 	case s.Store.Protocol == m3.Protocol2:
 		return remotewrite.V2
@@ -106,6 +107,7 @@ func (h *Handler) Build(parts Parts) (*State, error) {
 		paths:    m3.PathsOf(parts.Store.Kind),
 		confiner: query.New(dialect(parts.Store.Kind), query.DefaultLimits()),
 		lanes:    map[string]*lane{},
+		divides:  parts.Pool.Routing() == proxy.BySeries,
 		only1:    new(atomic.Bool),
 	}
 	for _, g := range parts.Table.Grants() {

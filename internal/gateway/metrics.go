@@ -49,7 +49,7 @@ func newMetrics(reg prometheus.Registerer, b *limits.Budget) *metrics {
 			Name: "m3gateway_gateway_unknown_fields_total", Help: "Protobuf fields outside the protocol that were left out.",
 		}),
 		raw: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "m3gateway_gateway_stored_not_aggregated_total", Help: "Writes that the store took raw while its downsampler refused samples as too late.",
+			Name: "m3gateway_gateway_stored_not_aggregated_total", Help: "Writes, or parts of them, that the store took raw only: its downsampler refused samples as too late, or they went to a member that does not aggregate their series.",
 		}),
 		excess: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "m3gateway_gateway_read_limit_total", Help: "Reads refused or cut for a limit of their tenant, by its key under limits.reads.",

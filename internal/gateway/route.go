@@ -156,6 +156,7 @@ type exchange struct {
 	judged   time.Time            // when it was; later than now, as a body may take its time
 	out      remotewrite.Protocol // of a write: what the store is sent
 	apart    *buf.Buffer          // of a write in 2.0: the exemplars that go beside it in 1.0; nil: there are none
+	division *division            // of a write that is divided among the members; nil: it is not
 	counted  bool                 // the store of 2.0 said what it wrote
 	write    bool                 // errors are plain text, as senders log them
 	user     string               // verified

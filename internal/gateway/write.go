@@ -51,9 +51,12 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	}
 	x.kept, x.dropped = res.Samples+res.Histograms, res.Refused()
 	h.countDropped(x, &res)
-	if res.Series+res.Metadata > 0 {
+	switch {
+	case x.division != nil:
+		err = h.forwardParts(r, x, &res)
+	case res.Series+res.Metadata > 0:
 		err = h.forward(r, x, out, &res)
-	} else {
+	default:
 		out.Release()
 	}
 	if x.apart != nil {
@@ -126,7 +129,8 @@ func writeMedia(head http.Header) (remotewrite.Protocol, error) {
 	return 0, unsupportedMedia("the protobuf message must be prometheus.WriteRequest or io.prometheus.write.v2.Request")
 }
 
-// confine decodes body, which it releases, and returns the batch to be forwarded, encoded. The loan shrinks to that.
+// confine decodes body, which it releases, and returns the batch to be forwarded, encoded; where batches are divided it is nil, and
+// x.division has the parts. The loan shrinks to that.
 //
 // Only as many batches as the CPUs can work on are held decoded, whatever the number of senders: a batch is ten times as
 // large then as before and after, and more of them at once would be no faster.
@@ -161,6 +165,13 @@ func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewri
 	}
 	c := h.confiners.Get().(*remotewrite.Confiner)
 	defer h.confiners.Put(c)
+	if x.state.divides {
+		res, err := h.divide(c, decoded.B, room, order, x)
+		if err == nil {
+			h.learn(decoded.B, proto, policy, &res, x)
+		}
+		return nil, res, err
+	}
 	for {
 		out, res, err := h.encode(c, decoded.B, room, order, x, 0)
 		if !errors.Is(err, remotewrite.ErrShort) {
@@ -270,8 +281,7 @@ func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer, res *re
 	}
 	if x.state.Store.Kind == m3.KindM3 && x.state.Store.StoredNotAggregated == m3.Accept {
 		if m3.RawAnswerNeeded(got.status, got.text) {
-			name, value := m3.RawOnlyHeader()
-			if got, err = h.send(r, x, batch, http.Header{name: {value}}); err != nil {
+			if got, err = h.send(r, x, batch, rawOnly()); err != nil {
 				return err
 			}
 			if got.status/100 == 2 {
@@ -322,8 +332,8 @@ type stored struct {
 	text   []byte
 }
 
-// send makes one upstream write of the batch.
-func (h *Handler) send(r *http.Request, x *exchange, batch *proxy.Payload, extra http.Header) (stored, error) {
+// writeRequest is a write of x.out without its body and key, with extra headers.
+func writeRequest(x *exchange, extra http.Header) *proxy.Request {
 	head := http.Header{
 		"Content-Type":                      {"application/x-protobuf"},
 		"Content-Encoding":                  {"snappy"},
@@ -336,17 +346,33 @@ func (h *Handler) send(r *http.Request, x *exchange, batch *proxy.Payload, extra
 	for name, v := range extra {
 		head[name] = v
 	}
-	ans, err := x.state.Pool.Do(r.Context(), &proxy.Request{
-		Method: http.MethodPost, Path: x.state.paths.Write, Header: head, Body: batch.Keep(), Key: x.lane.affinity, Write: true,
-	})
+	req := &proxy.Request{Method: http.MethodPost, Path: x.state.paths.Write, Header: head, Write: true}
+	if x.state.Store.Kind == m3.KindM3 && x.state.Store.StoredNotAggregated == m3.Accept {
+		req.Elsewhere = rawOnly() // two coordinators that aggregate parts of one window spoil it
+	}
+	return req
+}
+
+// send makes one upstream write of the batch.
+func (h *Handler) send(r *http.Request, x *exchange, batch *proxy.Payload, extra http.Header) (stored, error) {
+	req := writeRequest(x, extra)
+	req.Body, req.Key = batch.Keep(), x.lane.affinity
+	ans, err := x.state.Pool.Do(r.Context(), req)
 	if err != nil {
 		return stored{}, err
 	}
 	defer ans.Body.Close()
 	x.upstream, x.attempts = ans.Member, x.attempts+ans.Attempts
-	// A success counts once its header is whole; a text that is cut short is only a poorer explanation.
+	return h.storedOf(ans), nil
+}
+
+// storedOf reads the answer. A success counts once its header is whole; a text that is cut short is only a poorer explanation.
+func (h *Handler) storedOf(ans *proxy.Answer) stored {
+	if ans.Elsewhere && ans.StatusCode/100 == 2 {
+		h.metrics.raw.Inc()
+	}
 	text, _ := io.ReadAll(io.LimitReader(ans.Body, maxVerdict))
-	return stored{ans.StatusCode, ans.Header, text}, nil
+	return stored{ans.StatusCode, ans.Header, text}
 }
 
 // countStored books what the store has acknowledged. Of a part of a batch of several tenants it does not say whose it is: each is

@@ -27,6 +27,8 @@ type attempt struct {
 	req    *http.Request
 	began  time.Time
 	hedge  bool
+	// elsewhere: marked with Request.Elsewhere
+	elsewhere bool
 	// How far it came. The transport may use several connections, if an idle one turns out to be dead.
 	dialing, connected, reused atomic.Bool
 }
@@ -44,6 +46,7 @@ func (x *exchange) attempt(m *member, hedge bool) (*attempt, *Error) {
 	a.ctx, a.cancel = context.WithCancelCause(x.inner)
 	header := x.header
 	if len(x.r.Elsewhere) > 0 && !x.owned(m) {
+		a.elsewhere = true
 		header = header.Clone()
 		for name, v := range x.r.Elsewhere {
 			header[name] = v

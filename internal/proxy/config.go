@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +21,6 @@ const maxAttempts = 5
 func Defaults() Config {
 	return Config{
 		DNS:            DNSConfig{Scheme: "http", Interval: 10 * time.Second},
-		Routing:        ByTenant,
 		Handover:       time.Minute,
 		ConnectTimeout: 2 * time.Second,
 		WriteTimeout:   30 * time.Second,
@@ -65,8 +65,8 @@ func (c *Config) Check(bad func(field, problem string)) {
 	}
 	c.checkCredentials(bad)
 	c.checkTLS(bad, https)
-	if c.Routing != ByTenant && c.Routing != ByLoad {
-		bad("routing", strconv.Quote(string(c.Routing))+" is not known; write tenant or any")
+	if !slices.Contains([]Routing{"", BySeries, ByTenant, ByLoad}, c.Routing) {
+		bad("routing", strconv.Quote(string(c.Routing))+" is not known; write series, tenant or any")
 	}
 	c.checkNumbers(bad)
 }

@@ -49,6 +49,8 @@ type Answer struct {
 	*http.Response
 	Member   string // the URL of the member that answered
 	Attempts int    // how many members were tried, 1 or more
+	// Elsewhere says that the request was marked with Request.Elsewhere.
+	Elsewhere bool
 }
 
 // maxPause bounds the pause before a further attempt. It is random, so that what failed at once does not come again at once.
@@ -90,7 +92,7 @@ func (p *Pool) Do(ctx context.Context, r *Request) (*Answer, error) {
 	first := p.pick(r, nil, now)
 	if first == nil {
 		count(string(NoMember))
-		return nil, &Error{Kind: NoMember, Err: errors.New("no upstream is known; check upstream.dns.name")}
+		return nil, errNoMember()
 	}
 	p.budgets[r.op()].add(now, 1, 0)
 	x := p.exchange(ctx, r, now)
@@ -109,7 +111,11 @@ func (p *Pool) Do(ctx context.Context, r *Request) (*Answer, error) {
 		return nil, &Error{Kind: Timeout, Member: res.m.url, Err: errAttemptTime}
 	}
 	count(statusClass(res.resp.StatusCode))
-	return &Answer{Response: res.resp, Member: res.m.url, Attempts: len(x.tried)}, nil
+	return &Answer{Response: res.resp, Member: res.m.url, Attempts: len(x.tried), Elsewhere: res.attempt.elsewhere}, nil
+}
+
+func errNoMember() *Error {
+	return &Error{Kind: NoMember, Err: errors.New("no upstream is known; check upstream.dns.name")}
 }
 
 func (p *Pool) exchange(ctx context.Context, r *Request, now time.Time) *exchange {

@@ -9,7 +9,7 @@ type Config struct {
 	URLs []string `yaml:"urls"`
 	// DNS finds the coordinators by name.
 	DNS DNSConfig `yaml:"dns"`
-	// Routing of writes: tenant (default) or any.
+	// Routing of writes: series, tenant or any. Default: series for a store that aggregates, else tenant.
 	Routing Routing `yaml:"routing"`
 	// Handover is the coarsest resolution that the coordinators aggregate to. A member that comes, comes back or leaves in an
 	// orderly way does so at a multiple of it, by the samples' timestamps, so that no aggregated window is torn. 0: at once.
@@ -60,6 +60,8 @@ type Config struct {
 type Routing string
 
 const (
+	// BySeries divides each write among the members, so that each series keeps to one: see Split and Send. With Do it is ByTenant.
+	BySeries Routing = "series"
 	// ByTenant keeps all writes with the same Request.Key on one member.
 	ByTenant Routing = "tenant"
 	// ByLoad sends each write to the less busy of two members at random, for stores that do not aggregate by themselves.

@@ -56,6 +56,14 @@ type PartOutcome struct {
 // bring is stored, and a sender that repeats the batch does no harm.
 func (p *Pool) Send(ctx context.Context, r *Request, s *Split, parts []Part, judge func(part int, a *Answer) Verdict) Outcome {
 	out := Outcome{Parts: make([]PartOutcome, len(parts))}
+	if s.Parts() == 0 {
+		for i := range parts {
+			parts[i].Body.Drop()
+			out.Parts[i] = PartOutcome{Verdict: Undecided, Samples: parts[i].Samples, Err: errNoMember()}
+		}
+		out.Verdict = Undecided
+		return out
+	}
 	send := func(i int) {
 		one := *r
 		one.Body, one.part, one.Key = parts[i].Body, s.members[parts[i].Number], ""

@@ -42,6 +42,9 @@ type Pool struct {
 // read here.
 func New(cfg Config, probe Probe, now func() time.Time, log *slog.Logger, m *Metrics) (*Pool, error) {
 	p := &Pool{cfg: cfg, probe: probe, now: now, log: log, metrics: m, auth: authorization(cfg), lookNow: make(chan struct{}, 1)}
+	if p.cfg.Routing == "" {
+		p.cfg.Routing = ByTenant
+	}
 	for o := range ops {
 		p.budgets[o].percent = cfg.RetryBudget
 	}
@@ -60,6 +63,9 @@ func New(cfg Config, probe Probe, now func() time.Time, log *slog.Logger, m *Met
 	p.connect = t.of
 	return p, nil
 }
+
+// Routing is how writes are to be sent: with Send if it is BySeries, else with Do.
+func (p *Pool) Routing() Routing { return p.cfg.Routing }
 
 func parseURLs(list []string) ([]*url.URL, error) {
 	var urls []*url.URL
