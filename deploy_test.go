@@ -19,7 +19,7 @@ import (
 	"m3gateway/internal/config"
 )
 
-const base = "deploy/k8s/base/"
+const base = "deploy/k8s/base/gateway/"
 
 // manifest decodes the one document of a file under base. A key given twice is an error of the decoder.
 func manifest(t *testing.T, name string) map[string]any {
@@ -93,10 +93,14 @@ func TestKustomization(t *testing.T) {
 	kinds := map[string]string{}
 	for _, r := range list(t, k, "resources") {
 		m := manifest(t, r.(string))
+		name := "m3gateway"
+		if r == "service-internal.yaml" {
+			name = "m3gateway-internal"
+		}
 		kinds[fmt.Sprint(m["kind"])] = fmt.Sprint(m["apiVersion"])
-		expect(t, m, map[string]any{"metadata.name": "m3gateway", "metadata.namespace": nil, "metadata.labels": dig(k, "configMapGenerator.0.options.labels")})
+		expect(t, m, map[string]any{"metadata.name": name, "metadata.namespace": nil, "metadata.labels": dig(k, "configMapGenerator.0.options.labels")})
 	}
-	if want := map[string]string{"Deployment": "apps/v1", "Service": "v1", "PodDisruptionBudget": "policy/v1"}; fmt.Sprint(kinds) != fmt.Sprint(want) {
+	if want := map[string]string{"Deployment": "apps/v1", "Service": "v1", "PodDisruptionBudget": "policy/v1", "HorizontalPodAutoscaler": "autoscaling/v2"}; fmt.Sprint(kinds) != fmt.Sprint(want) {
 		t.Errorf("the resources are %v; want %v", kinds, want)
 	}
 	expect(t, k, map[string]any{
@@ -135,7 +139,7 @@ func TestPod(t *testing.T) {
 		t.Error(err)
 	}
 	var mounted []string
-	for _, source := range list(t, pod, "volumes.0.projected.sources") {
+	for _, source := range list(t, pod, "volumes.0.projected.sources") { // m3gateway-acme is for configurations of overlays
 		for _, kind := range []string{"configMap", "secret"} {
 			items, _ := dig(source, kind+".items").([]any)
 			for _, i := range items {
@@ -154,8 +158,9 @@ func TestPod(t *testing.T) {
 		}
 	}
 	grace, _ := dig(pod, "terminationGracePeriodSeconds").(int)
-	if need := cfg.Listen.ShutdownDelay + cfg.Listen.DrainTimeout; time.Duration(grace)*time.Second <= need {
-		t.Errorf("terminationGracePeriodSeconds is %d; shutdown_delay and drain_timeout are %v together", grace, need)
+	preStop, _ := dig(pod, "containers.0.lifecycle.preStop.sleep.seconds").(int)
+	if need := time.Duration(preStop)*time.Second + cfg.Listen.ShutdownDelay + cfg.Listen.DrainTimeout; preStop < 1 || time.Duration(grace)*time.Second <= need {
+		t.Errorf("terminationGracePeriodSeconds is %d; preStop, shutdown_delay and drain_timeout are %v together", grace, need)
 	}
 }
 
@@ -163,7 +168,7 @@ func TestPod(t *testing.T) {
 // which has no password, has no Service.
 func TestPorts(t *testing.T) {
 	l := deployed(t).Listen
-	want := map[string]string{"https": portOf(t, l.HTTPSAddress), "http": portOf(t, l.HTTPAddress), "admin": portOf(t, l.AdminAddress)}
+	want := map[string]string{"https": portOf(t, l.HTTPSAddress), "http": portOf(t, l.HTTPAddress), "plain": portOf(t, l.Plain.Address), "admin": portOf(t, l.AdminAddress)}
 	if host, _, _ := net.SplitHostPort(l.AdminAddress); host != "" {
 		t.Errorf("admin_address is %q; probes come from outside the pod", l.AdminAddress)
 	}
@@ -182,6 +187,9 @@ func TestPorts(t *testing.T) {
 	if w := map[string]string{"https": strconv.Itoa(l.PublicHTTPSPort), "http": "80"}; fmt.Sprint(served) != fmt.Sprint(w) {
 		t.Errorf("the Service has %v; want %v", served, w)
 	}
+	internal := manifest(t, "service-internal.yaml")
+	expect(t, internal, map[string]any{"spec.type": "ClusterIP", "spec.ports.0.targetPort": "plain", "spec.ports.0.port": want["plain"], "spec.ports.1": nil,
+		"spec.selector": dig(service, "spec.selector")})
 	labels := dig(deployment, "spec.template.metadata.labels")
 	expect(t, deployment, map[string]any{"spec.selector.matchLabels": labels, "spec.template.spec.topologySpreadConstraints.0.labelSelector.matchLabels": labels})
 	expect(t, service, map[string]any{"spec.selector": labels})

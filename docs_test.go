@@ -26,7 +26,8 @@ import (
 )
 
 // documents are what a reader is told; every check of words below runs over them.
-var documents = []string{"README.md", "ARCHITECTURE.md", "docs/runbook.md"}
+var documents = []string{"README.md", "ARCHITECTURE.md", "docs/runbook.md", "docs/deploy.md", "docs/clients.md", "docs/mimir.md", "docs/tenancy.md",
+	"docs/retention.md", "docs/tuning.md", "docs/operations.md", "docs/security.md"}
 
 func read(t *testing.T, path string) string {
 	t.Helper()
@@ -54,7 +55,11 @@ func spans(t *testing.T, doc string) []string {
 	for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(text, -1) {
 		out = append(out, m[1])
 	}
-	if len(out) < 20 {
+	least := 20
+	if strings.HasPrefix(doc, "docs/") && doc != "docs/runbook.md" {
+		least = 5 // these are short
+	}
+	if len(out) < least {
 		t.Fatalf("%s has %d code spans; is it still read rightly?", doc, len(out))
 	}
 	return out
@@ -128,18 +133,58 @@ func TestReadmeConfiguration(t *testing.T) {
 		t.Errorf("the example has\n%+v\nthe defaults are\n%+v", got, want)
 	}
 	for _, part := range examples(t)[partTitle] {
-		sections := map[string]any{}
-		for _, text := range []string{whole, part} {
-			if err := yaml.Unmarshal([]byte(text), &sections); err != nil {
-				t.Fatal(err)
+		load(t, merged(t, whole, part))
+	}
+}
+
+// TestDocuments: each document is known here, and its YAML is read by what it is for.
+func TestDocuments(t *testing.T) {
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := 0
+	for _, doc := range files {
+		if !slices.Contains(documents, doc) || !strings.Contains(read(t, "README.md"), "]("+doc+")") {
+			t.Errorf("%s is not checked, or README does not name it", doc)
+		}
+		for _, block := range fenced(t, doc, "yaml") {
+			blocks++
+			switch title, _, _ := strings.Cut(block, "\n"); title {
+			case partTitle:
+				load(t, merged(t, examples(t)[wholeTitle][0], block))
+			case clusterTitle:
+				cluster(t, block)
+			case prometheusTitle:
+				if _, err := promconfig.Load(block, slog.New(slog.DiscardHandler)); err != nil {
+					t.Errorf("%s: %v\nin\n%s", doc, err, block)
+				}
+			case grafanaTitle:
+				keyPaths(t, block)
+			default:
+				t.Errorf("%s has YAML that does not say what it is: %q", doc, title)
 			}
 		}
-		merged, err := yaml.Marshal(sections)
-		if err != nil {
+	}
+	if blocks < 7 {
+		t.Errorf("only %d blocks of YAML found", blocks)
+	}
+}
+
+// merged is a whole configuration with the sections of part in place of its own.
+func merged(t *testing.T, whole, part string) string {
+	t.Helper()
+	sections := map[string]any{}
+	for _, text := range []string{whole, part} {
+		if err := yaml.Unmarshal([]byte(text), &sections); err != nil {
 			t.Fatal(err)
 		}
-		load(t, string(merged))
 	}
+	out, err := yaml.Marshal(sections)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
 }
 
 // TestClusterExample: README's cluster loads, and is the default one.
@@ -328,8 +373,13 @@ func checkCommand(known map[string][]string, line string) error {
 		words = append([]string{filepath.Base(words[2])}, words[3:]...)
 	}
 	command := words[0]
+	if i := slices.Index(words, "--"); command == "kubectl" && i > 0 { // what is run in a pod
+		if err := checkCommand(known, strings.TrimPrefix(strings.Join(words[i+1:], " "), "/")); err != nil {
+			return err
+		}
+	}
 	switch command {
-	case "go", "docker", "kubectl", "curl", ".ci/run":
+	case "go", "docker", "kubectl", "kind", "curl", "openssl", "systemctl", ".ci/run":
 	case "gateway", "gateway-dev":
 		rest := words[1:]
 		for len(rest) > 0 && known[command+" "+rest[0]] != nil {
@@ -380,15 +430,22 @@ func TestCommandsExist(t *testing.T) {
 			}
 		}
 	}
-	for line := range strings.Lines(read(t, "deploy/k8s/base/kustomization.yaml")) {
-		if rest, ok := strings.CutPrefix(line, "#   "); ok {
-			check("kustomization.yaml", strings.TrimSpace(rest))
+	for _, file := range []string{"base/gateway", "base/bootstrap", "overlays/vultr", "overlays/kind-dev"} {
+		before := lines
+		for line := range strings.Lines(read(t, "deploy/k8s/"+file+"/kustomization.yaml")) {
+			if rest, ok := strings.CutPrefix(line, "#   "); ok {
+				check(file, strings.TrimSpace(rest))
+			}
+		}
+		if lines == before {
+			t.Errorf("%s says no commands", file)
 		}
 	}
 	if lines < 20 {
 		t.Errorf("only %d command lines found", lines)
 	}
-	for _, bad := range []string{"gateway serv", "gateway serve --port 1", "gateway m3 start", "gateway m3 init --url http://h --delete", "go run ./cmd/gatewaydev", "gateway-dev --dir x", "make", "kubectl apply -k deploy/k8s/nowhere"} {
+	for _, bad := range []string{"gateway serv", "gateway serve --port 1", "gateway m3 start", "gateway m3 init --url http://h --delete", "go run ./cmd/gatewaydev", "gateway-dev --dir x", "make", "kubectl apply -k deploy/k8s/nowhere",
+		"kubectl exec deployment/m3gateway -- /gateway m3 state"} {
 		if checkCommand(known, bad) == nil {
 			t.Errorf("%q passes", bad)
 		}
@@ -415,7 +472,7 @@ func TestNamesExist(t *testing.T) {
 	for _, doc := range documents {
 		for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(read(t, doc), -1) {
 			if target, _, _ := strings.Cut(m[1], "#"); !strings.Contains(target, "://") {
-				if _, err := os.Stat(target); err != nil {
+				if _, err := os.Stat(filepath.Join(filepath.Dir(doc), target)); err != nil {
 					t.Errorf("%s links to %v", doc, err)
 				}
 			}

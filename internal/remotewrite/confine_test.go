@@ -315,7 +315,7 @@ func TestConfineAgainstReference(t *testing.T) {
 			p := ref.policy(t)
 			var c Confiner
 			g := generator{rand.New(rand.NewPCG(1, uint64(i)))}
-			for range 5000 {
+			for range rounds(5000) {
 				check(t, &c, &ref, p, g.request())
 			}
 		})

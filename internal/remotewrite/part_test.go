@@ -49,7 +49,7 @@ func TestPartsAgainstWhole(t *testing.T) {
 			p := ref.policy(t)
 			c, whole := new(Confiner), new(Confiner)
 			g := generator{rand.New(rand.NewPCG(4, uint64(i)))}
-			for k := range 400 {
+			for k := range rounds(400) {
 				src := g.neighbours(1 + g.IntN(60))
 				if k%2 == 0 {
 					src = g.request()

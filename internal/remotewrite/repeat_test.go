@@ -80,7 +80,7 @@ func TestNeighboursAgainstReference(t *testing.T) {
 			p := ref.policy(t)
 			var c Confiner
 			g := generator{rand.New(rand.NewPCG(2, uint64(i)))}
-			for range 300 {
+			for range rounds(300) {
 				check(t, &c, &ref, p, g.neighbours(1+g.IntN(120)))
 			}
 		})

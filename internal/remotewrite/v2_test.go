@@ -234,7 +234,7 @@ func TestConfine2AgainstReference(t *testing.T) {
 			p := ref.policy(t)
 			var c Confiner
 			g := generator{rand.New(rand.NewPCG(2, uint64(i)))}
-			for range 4000 {
+			for range rounds(4000) {
 				check2(t, &c, &ref, p, g.upgrade(g.request()))
 			}
 		})
