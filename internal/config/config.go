@@ -117,7 +117,7 @@ func (c *Config) Check(bad func(field, problem string)) {
 		}
 	}
 	if c.Upstream.Pool.Routing == proxy.BySeries && c.Upstream.Store.Protocol == m3.Protocol2 {
-		bad("upstream.routing", "series divides requests, which only those of remote write 1.0 can be; set upstream.protocol to auto or 1.0, or routing to tenant")
+		bad("upstream.routing", "divides requests, which only those of remote write 1.0 can be; set upstream.protocol to auto or 1.0, or routing to tenant")
 	}
 	if slices.Contains(c.TLS.ACME.Challenges, "http-01") && c.Listen.HTTPAddress == "" {
 		bad("tls.acme.challenges", "http-01 is answered at listen.http_address, which is not set; set it, or remove http-01")
