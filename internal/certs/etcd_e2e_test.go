@@ -169,7 +169,15 @@ func TestEtcdOutage(t *testing.T) {
 			s.timeout = time.Second
 			t.Cleanup(s.Close)
 			ctx := t.Context()
-			must(t, s.Store(ctx, "a/b", []byte("x")))
+			for deadline := time.Now().Add(time.Minute); ; { // a second may be short for a server that has only just started
+				err := s.Store(ctx, "a/b", []byte("x"))
+				if err == nil {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal(err)
+				}
+			}
 			must(t, s.Lock(ctx, "held"))
 
 			server.stop()
