@@ -59,7 +59,7 @@ type live struct {
 	pool  *proxy.Pool
 	stop  context.CancelFunc // ends the pool's probes
 	edges *limits.Edges      // the window in force
-	end   func()             // ends the learning of edges
+	end   func()             // ends the learning of edges and of the number of replicas
 }
 
 // New binds the sockets of what was loaded. Nothing is served before Run.
@@ -192,7 +192,8 @@ func (g *Gateway) use(loaded *Loaded) error {
 			next.edges.Learn(s)
 		}
 	}
-	next.end = g.startDiscovery(next)
+	stopDiscovery, stopCounting := g.startDiscovery(next), g.startCounting(next)
+	next.end = func() { stopDiscovery(); stopCounting() }
 	g.manager.Use(loaded.Certs)
 	g.handler.Use(state)
 	g.verifier.Purge(loaded.Users)

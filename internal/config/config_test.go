@@ -125,13 +125,28 @@ func TestMinimal(t *testing.T) {
 	}
 }
 
+// What limits.tenants does not set for a tenant is as for all, wherever in the file that stands.
+func TestTenantsInherit(t *testing.T) {
+	cfg, _, err := parse(t, "testdata/tenants_inherit.good.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := limits.TenantConfig{Writes: cfg.Limits.Writes, Reads: cfg.Limits.Reads, Weight: cfg.Limits.Weight}
+	a, b := all, all
+	a.Writes.SamplesPerSecond = 500
+	b.Reads.Range, b.Weight = 0, 7
+	if want := map[string]limits.TenantConfig{"team-a": a, "team-b": b}; !reflect.DeepEqual(cfg.Limits.Tenants, want) || a.Writes.Refusal != 503 || a.Reads.Range != 24*time.Hour {
+		t.Errorf("got  %+v\nwant %+v", cfg.Limits.Tenants, want)
+	}
+}
+
 // keysOf lists the paths of all keys that type t knows; * stands for any key of a table and any element of a list.
 func keysOf(t reflect.Type, path string, out map[string]bool) {
 	switch shape(t) {
 	case reflect.Struct:
 		for _, f := range fieldsOf(t) {
 			out[dotted(path, f.key)] = true
-			if !f.file {
+			if !f.file && !f.like { // what a table inherits, the section shows
 				keysOf(f.typ, dotted(path, f.key), out)
 			}
 		}

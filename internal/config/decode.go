@@ -16,11 +16,13 @@ type field struct {
 	key    string
 	index  []int // in the struct, through inlined ones
 	typ    reflect.Type
-	path   bool // a path, relative to the config file
-	bytes  bool // a size in bytes, written with or without a unit
-	time   bool // a duration, or a type that reads one among other texts
-	secret bool // its value is never shown
-	file   bool // key is <key>_file of a secret: the value is read from that file
+	path   bool          // a path, relative to the config file
+	bytes  bool          // a size in bytes, written with or without a unit
+	time   bool          // a duration, or a type that reads one among other texts
+	secret bool          // its value is never shown
+	file   bool          // key is <key>_file of a secret: the value is read from that file
+	seed   reflect.Value // what the elements of a table begin as, if it is valid
+	like   bool          // a table whose elements begin as what the section itself says under the same keys
 }
 
 // fieldsOf lists the keys that a section of struct type t knows, in the order of declaration, inlined structs flattened.
@@ -42,6 +44,7 @@ func fieldsOf(t reflect.Type) []field {
 			bytes:  sf.Tag.Get("unit") == "bytes",
 			time:   sf.Tag.Get("unit") == "duration",
 			secret: sf.Tag.Get("secret") == "true",
+			like:   sf.Tag.Get("inherit") == "true",
 		}
 		fields = append(fields, f)
 		if f.secret {
@@ -225,6 +228,10 @@ func (d *decoder) section(n *yaml.Node, path string, f field, v reflect.Value) {
 		}
 		setBy[at] = *key
 		sub := dotted(path, key.Value)
+		if f.like {
+			defer func() { d.inheriting(key, val, sub, f, v) }()
+			continue
+		}
 		d.value(key, val, sub, f, v.FieldByIndex(f.index))
 		if f.file { // a Check knows the secret by its own key
 			secret := strings.TrimSuffix(sub, "_file")
@@ -234,6 +241,19 @@ func (d *decoder) section(n *yaml.Node, path string, f field, v reflect.Value) {
 			}
 		}
 	}
+}
+
+// inheriting decodes a table into the field f of the section v, which is decoded but for such tables: what an element does not set is
+// as v has it under the same key.
+func (d *decoder) inheriting(key, n *yaml.Node, path string, f field, v reflect.Value) {
+	seed := reflect.New(f.typ.Elem()).Elem()
+	for _, of := range fieldsOf(seed.Type()) {
+		if from, ok := find(fieldsOf(v.Type()), of.key); ok && from.typ == of.typ {
+			seed.FieldByIndex(of.index).Set(v.FieldByIndex(from.index))
+		}
+	}
+	f.seed = seed
+	d.value(key, n, path, f, v.FieldByIndex(f.index))
 }
 
 func find(fields []field, key string) (field, bool) {
@@ -317,6 +337,9 @@ func (d *decoder) table(n *yaml.Node, path string, f field, v reflect.Value) {
 			continue
 		}
 		elem := reflect.New(f.typ.Elem()).Elem()
+		if f.seed.IsValid() {
+			elem.Set(f.seed)
+		}
 		d.value(key, val, dotted(path, key.Value), field{key: key.Value, typ: elem.Type()}, elem)
 		m.SetMapIndex(reflect.ValueOf(key.Value).Convert(f.typ.Key()), elem)
 	}

@@ -67,6 +67,10 @@ type lane struct {
 	write    *remotewrite.Policy
 	counters []*tenantCounters // of the policy's tenants, in its order
 	affinity string
+	// tenants are the states of grant's tenants, in its order, and sizes what holds for one request in the name of all of them.
+	tenants []*limits.Tenant
+	sizes   limits.WriteConfig
+	labels  remotewrite.Limits
 	// reads are the limits of what the lane may ask, and slots the names that its reads are counted by.
 	reads *limits.ReadConfig
 	slots []string
@@ -83,12 +87,12 @@ var labelLimits = remotewrite.Limits{NameBytes: 1024, ValueBytes: 32 << 10, Labe
 
 // rules is what the store demands of a series. M3 stores names outside the classic characters but answers no query
 // that meets them, for as long as they are kept; it cuts __m3 labels off in aggregated namespaces, so that two series become one.
-func rules(store m3.Config) remotewrite.Rules {
+func rules(store m3.Config, lim remotewrite.Limits) remotewrite.Rules {
 	if store.Kind == m3.KindPrometheus {
-		return remotewrite.Rules{Limits: labelLimits, UTF8Names: true, Histograms: true, Exemplars: true, Metadata: true}
+		return remotewrite.Rules{Limits: lim, UTF8Names: true, Histograms: true, Exemplars: true, Metadata: true}
 	}
 	return remotewrite.Rules{
-		Limits: labelLimits, Reserved: []string{"__m3", "__rollup__", "__option_id_scheme__"},
+		Limits: lim, Reserved: []string{"__m3", "__rollup__", "__option_id_scheme__"},
 		Escape: store.UTF8Names == m3.NamesEscape, Classic: store.NativeHistograms == m3.HistogramsClassic,
 	}
 }
@@ -137,6 +141,9 @@ func (h *Handler) Build(parts Parts) (*State, error) {
 
 func (h *Handler) lane(s *State, g tenant.Grant) (*lane, error) {
 	l := readLane(s, g)
+	for _, name := range g.Tenants {
+		l.tenants = append(l.tenants, h.tenants.Of(name))
+	}
 	mode := map[tenant.ClientLabel]remotewrite.Mode{
 		tenant.Override: remotewrite.Override, tenant.Reject: remotewrite.Reject, tenant.Allow: remotewrite.Allow,
 	}[s.Table.ClientLabel()]
@@ -155,12 +162,16 @@ func (h *Handler) lane(s *State, g tenant.Grant) (*lane, error) {
 	// Aggregating coordinators must see every sample of a series, so a tenant's writes keep to one member while it is well.
 	l.affinity = g.Tenants[0]
 	var err error
-	l.write, err = remotewrite.NewPolicy(s.Table.LabelName(), mode, rules(s.Store), enforced)
+	l.write, err = remotewrite.NewPolicy(s.Table.LabelName(), mode, rules(s.Store, l.labels), enforced)
 	return l, err
 }
 
 func readLane(s *State, g tenant.Grant) *lane {
-	l := &lane{grant: g, scope: query.Scope{Label: s.Table.LabelName(), Tenants: g.Tenants, All: g.All}, reads: &s.Limits.Reads, slots: g.Tenants}
+	lim := s.Limits.Together(g.Tenants)
+	l := &lane{
+		grant: g, scope: query.Scope{Label: s.Table.LabelName(), Tenants: g.Tenants, All: g.All}, reads: &lim.Reads, slots: g.Tenants,
+		sizes: lim.Writes, labels: labelsWithin(&lim.Writes),
+	}
 	if g.All {
 		l.operator, l.slots = true, []string{tenant.Everyone}
 	}

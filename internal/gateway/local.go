@@ -19,6 +19,7 @@ import (
 // none of all this, so that the gateway answers for it.
 func (h *Handler) localRoutes(prefix string) {
 	get, post := http.MethodGet, http.MethodPost
+	h.route("limits", prefix+"/api/v1/limits", h.limitsOf, get)
 	h.route("buildinfo", prefix+"/api/v1/status/buildinfo", h.buildInfo, get)
 	h.route("rules", prefix+"/api/v1/rules", h.nothing(`{"groups":[]}`, "type", "rule_name[]", "rule_group[]", "file[]", "match[]", "exclude_alerts", "group_limit", "group_next_token"), get)
 	h.route("alerts", prefix+"/api/v1/alerts", h.nothing(`{"alerts":[]}`), get)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,6 +20,8 @@ type metrics struct {
 	unknown  prometheus.Counter
 	raw      prometheus.Counter
 	excess   *prometheus.CounterVec
+	over     *prometheus.CounterVec
+	replicas prometheus.Gauge
 
 	mu      sync.Mutex
 	tenants map[string]*tenantCounters
@@ -54,12 +57,18 @@ func newMetrics(reg prometheus.Registerer, b *limits.Budget) *metrics {
 		excess: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "m3gateway_gateway_read_limit_total", Help: "Reads refused or cut for a limit of their tenant, by its key under limits.reads.",
 		}, []string{"limit"}),
+		over: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "m3gateway_gateway_write_limit_total", Help: "Writes refused as a whole for a limit of their tenant, by its key under limits.writes.",
+		}, []string{"tenant", "limit"}),
+		replicas: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "m3gateway_gateway_limit_replicas", Help: "Gateways that the limits of tenants are divided among, as this one counts them.",
+		}),
 		tenants: map[string]*tenantCounters{},
 	}
 	free := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "m3gateway_gateway_inflight_bytes_left", Help: "Bytes of limits.inflight_bytes not in use.",
 	}, func() float64 { return float64(b.Left()) })
-	reg.MustRegister(m.requests, m.seconds, m.samples, m.dropped, m.unknown, m.raw, m.excess, free)
+	reg.MustRegister(m.requests, m.seconds, m.samples, m.dropped, m.unknown, m.raw, m.excess, m.over, m.replicas, free)
 	return m
 }
 
@@ -81,4 +90,35 @@ func (m *metrics) tenant(name string) *tenantCounters {
 func (m *metrics) answered(route string, status int, seconds float64) {
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
 	m.seconds.WithLabelValues(route).Observe(seconds)
+}
+
+// usage collects how near each tenant is to its limits. Tenants without limits have none.
+type usage struct {
+	tenants *limits.Tenants
+	now     func() time.Time
+}
+
+// descs are the two gauges of usage.
+func (usage) descs() (limit, used *prometheus.Desc) {
+	return prometheus.NewDesc("m3gateway_gateway_tenant_limit", "What this gateway allows a tenant, by limit; of a rate, its burst.", []string{"tenant", "limit"}, nil),
+		prometheus.NewDesc("m3gateway_gateway_tenant_usage", "How much of it the tenant uses; of a rate, how much of its burst is taken.", []string{"tenant", "limit"}, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (u usage) Describe(out chan<- *prometheus.Desc) {
+	limit, used := u.descs()
+	out <- limit
+	out <- used
+}
+
+// Collect implements prometheus.Collector.
+func (u usage) Collect(out chan<- prometheus.Metric) {
+	limit, used := u.descs()
+	now := u.now()
+	for _, t := range u.tenants.All() {
+		for _, one := range t.Usage(now) {
+			out <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, one.Most, t.Name(), one.Key)
+			out <- prometheus.MustNewConstMetric(used, prometheus.GaugeValue, one.Used, t.Name(), one.Key)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -49,6 +50,10 @@ type Handler struct {
 	state     atomic.Pointer[State]
 	confiners sync.Pool
 	slots     limits.Slots
+	tenants   *limits.Tenants
+	sharing   sync.Mutex
+	replicas  int64           // among which the limits are divided; guarded by sharing
+	seed      uint64          // of series' identities, so that nobody outside can make two series one
 	learnt    *metadata.Table // from writes
 	editors   sync.Pool
 	gzips     sync.Pool
@@ -67,6 +72,9 @@ func New(cfg Config, reg prometheus.Registerer) *Handler {
 	}
 	h.confiners.New = func() any { return new(remotewrite.Confiner) }
 	h.learnt = metadata.New(1)
+	h.tenants, h.replicas = limits.NewTenants(), 1
+	h.seed = rand.Uint64()
+	reg.MustRegister(usage{h.tenants, cfg.Now})
 	h.editors.New = func() any { return new(query.Editor) }
 	h.encoders()
 	h.routes()
@@ -76,8 +84,22 @@ func New(cfg Config, reg prometheus.Registerer) *Handler {
 // Use makes s the state of every request that begins from now on.
 func (h *Handler) Use(s *State) {
 	h.state.Store(s)
+	h.sharing.Lock()
+	defer h.sharing.Unlock()
+	h.tenants.Configure(&s.Limits, s.tenants, h.replicas, h.Now())
 	h.learnt.Resize(len(s.tenants))
 	h.learnt.Keep(s.tenants)
+}
+
+// Divide makes the limits those of one of n replicas.
+func (h *Handler) Divide(n int64) {
+	h.sharing.Lock()
+	defer h.sharing.Unlock()
+	if s := h.state.Load(); h.replicas != n && s != nil {
+		h.tenants.Configure(&s.Limits, s.tenants, n, h.Now())
+	}
+	h.replicas = n
+	h.metrics.replicas.Set(float64(n))
 }
 
 // ServeHTTP implements http.Handler.
@@ -202,6 +224,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f 
 	begun := out.status != 0
 	if e := (*limits.Excess)(nil); errors.As(err, &e) {
 		h.metrics.excess.WithLabelValues(e.Key).Inc()
+	}
+	if e := (*limits.Over)(nil); errors.As(err, &e) {
+		h.metrics.over.WithLabelValues(x.lane.grant.Tenants[0], e.Key).Inc()
 	}
 	if err != nil && !begun {
 		h.refuse(out, r, x, err)

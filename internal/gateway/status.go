@@ -81,8 +81,8 @@ func asExcess(e *limits.Excess) *refusal {
 //	404  P, O drop; V repeats; 405 alike: no sender that is set up rightly meets them
 //	413  P, O drop; V repeats; only where the request itself is too large, so that retrying can never help
 //	415  all drop; the specification lets a sender fall back to another message
-//	429  P, O drop unless told otherwise; V repeats: the user or its address has failed too often to be looked at, and where
-//	     limits.writes.refusal says so, the tenant is over a rate. What we cannot take now for other reasons is 503
+//	429  P, O drop unless told otherwise; V repeats: the user or its address has failed too often to be looked at; or the tenant
+//	     is over a rate, unless limits.writes.refusal is 503. What we cannot take now for other reasons is 503
 //	503  all repeat, with back-off; Retry-After asks for the pause that suits us: for whatever may pass, ours or the store's
 //
 // 408 is never sent: P and O drop the batch, though the fault is a slow network's.
@@ -96,6 +96,7 @@ func asRefusal(err error) *refusal {
 		away    *proxy.Error
 		excess  *limits.Excess
 		locked  *auth.LockedError
+		over    *limits.Over
 	)
 	switch {
 	case errors.As(err, &known):
@@ -117,6 +118,8 @@ func asRefusal(err error) *refusal {
 		return badRequest("%v", foreign)
 	case errors.As(err, &asked):
 		return badRequest("%v", asked)
+	case errors.As(err, &over):
+		return asOver(over)
 	case errors.As(err, &excess):
 		return asExcess(excess)
 	case errors.Is(err, errGone), errors.Is(err, context.Canceled):
@@ -257,7 +260,7 @@ func dropped(lead string, res *remotewrite.Result, x *exchange) *refusal {
 			continue
 		}
 		ex := res.Examples[i]
-		why := fmt.Sprintf(" (%s, example %s", explain(r, x.reach.Past, x.reach.Future), oneLine(ex.Series, 120))
+		why := fmt.Sprintf(" (%s, example %s", explain(r, x), oneLine(ex.Series, 120))
 		if r == remotewrite.TooOld || r == remotewrite.TooNew {
 			why += " at " + stamp(ex.Timestamp) + ", now " + stamp(x.judged.UnixMilli())
 		}
@@ -284,7 +287,8 @@ func stamp(ms int64) string {
 }
 
 // explain says what a reason means and how to mend it.
-func explain(r remotewrite.Reason, past, future time.Duration) string {
+func explain(r remotewrite.Reason, x *exchange) string {
+	past, future := x.reach.Past, x.reach.Future
 	switch r {
 	case remotewrite.TooOld:
 		return fmt.Sprintf("older than %v", past)
@@ -299,9 +303,13 @@ func explain(r remotewrite.Reason, past, future time.Duration) string {
 	case remotewrite.DuplicateLabel:
 		return "a label name twice"
 	case remotewrite.LabelTooLong:
-		return fmt.Sprintf("names up to %d and values up to %d bytes", labelLimits.NameBytes, labelLimits.ValueBytes)
+		return fmt.Sprintf("names up to %d and values up to %d bytes", x.lane.labels.NameBytes, x.lane.labels.ValueBytes)
 	case remotewrite.TooManyLabels:
-		return fmt.Sprintf("up to %d labels", labelLimits.Labels)
+		return fmt.Sprintf("up to %d labels", x.lane.labels.Labels)
+	case remotewrite.ActiveSeries:
+		return "the tenant has as many active series as limits.writes.active_series allows, " + x.lane.allowed(func(w *limits.WriteConfig) int64 { return w.ActiveSeries }) + "; those go on"
+	case remotewrite.NewSeries:
+		return "new series come faster than limits.writes.new_series_per_minute allows, " + x.lane.allowed(func(w *limits.WriteConfig) int64 { return w.NewSeriesPerMinute }) + "; active ones go on"
 	case remotewrite.ReservedLabel:
 		return "the store keeps this label name for itself"
 	case remotewrite.InvalidHistogram:

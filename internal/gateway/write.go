@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"m3gateway/internal/buf"
+	"m3gateway/internal/limits"
 	"m3gateway/internal/m3"
 	"m3gateway/internal/metadata"
 	"m3gateway/internal/proxy"
@@ -24,12 +25,9 @@ const maxVerdict = 16 << 10
 // write is POST of a remote-write batch. A success means that a store acknowledged every sample that was kept; a sender is
 // never told success for a sample that nobody holds.
 func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) error {
-	policy := x.lane.write
-	if policy == nil {
-		if len(x.lane.grant.Tenants) > 1 && x.lane.grant.Write {
-			return badRequest("this user has several tenants; name one with the X-Tenant header")
-		}
-		return &refusal{status: http.StatusForbidden, kind: "forbidden", text: "this user may not write"}
+	policy, err := x.policy()
+	if err != nil {
+		return err
 	}
 	proto, err := writeMedia(r.Header)
 	if err != nil {
@@ -39,18 +37,29 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	if x.reach, known = x.state.Edges.Reach(); !known { // a sample that the store would lose could not be told from a good one
 		return unavailable("the gateway has not learnt yet which timestamps the store takes")
 	}
-	lim := &x.state.Limits
-	body, err := h.readBody(r, lim.RequestBytes, "limits.request_bytes", &x.loan)
+	if err := begin(x); err != nil {
+		return err
+	}
+	defer limits.End(x.lane.tenants)
+	size, key := x.requestBytes()
+	body, err := h.readBody(r, size, key, &x.loan)
 	if err != nil {
 		return err
 	}
 	x.bytesIn = len(body.B)
+	if err := takeBytes(x, body); err != nil {
+		return err
+	}
 	out, res, err := h.confine(r.Context(), body, proto, policy, x)
 	if err != nil {
 		return err
 	}
 	x.kept, x.dropped = res.Samples+res.Histograms, res.Refused()
 	h.countDropped(x, &res)
+	if err := takeSamples(x, &res); err != nil {
+		x.giveUp(out)
+		return err
+	}
 	switch {
 	case x.division != nil:
 		err = h.forwardParts(r, x, &res)
@@ -67,6 +76,7 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	}
 	var verdict *refusal // the store's, on a part of the batch
 	if err != nil && (!errors.As(err, &verdict) || verdict.status != http.StatusBadRequest) {
+		limits.NotStored(x.lane.tenants, res.Tenants)
 		return err
 	}
 	if err == nil || x.counted {
@@ -82,6 +92,29 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// giveUp releases the confined batch, whatever it was made of; out is nil if it was divided.
+func (x *exchange) giveUp(out *buf.Buffer) {
+	if x.division != nil {
+		x.division.drop()
+	} else {
+		out.Release()
+	}
+	if x.apart != nil {
+		x.apart.Release()
+	}
+}
+
+// policy is what a batch is confined to, if the user may write.
+func (x *exchange) policy() (*remotewrite.Policy, error) {
+	switch {
+	case x.lane.write != nil:
+		return x.lane.write, nil
+	case len(x.lane.grant.Tenants) > 1 && x.lane.grant.Write:
+		return nil, badRequest("this user has several tenants; name one with the X-Tenant header")
+	}
+	return nil, &refusal{status: http.StatusForbidden, kind: "forbidden", text: "this user may not write"}
 }
 
 // The headers of 2.0 that say what a receiver wrote.
@@ -154,6 +187,7 @@ func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewri
 	order := remotewrite.Order{
 		Proto: proto, Out: x.out, Policy: policy, MinT: win.Min, MaxT: win.Max,
 		Limit: expansion * int(x.state.Limits.DecodedBytes), Plain: x.state.Store.Compression == m3.CompressionNone,
+		Admit: x.admits(), Seed: h.seed,
 	}
 	// What comes out is up to half as long again as what came in; where it is longer, the work is done again with more room.
 	room := size + size/2 + 4<<10
@@ -238,8 +272,8 @@ func (h *Handler) decode(body *buf.Buffer, x *exchange) (*buf.Buffer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if limit := x.state.Limits.DecodedBytes; int64(n) > limit {
-		return nil, tooLarge("the decoded request", limit, "limits.decoded_bytes")
+	if limit, key := x.decodedBytes(); int64(n) > limit {
+		return nil, tooLarge("the decoded request", limit, key)
 	}
 	if err := x.loan.resize(int64(len(body.B) + n)); err != nil {
 		return nil, err

@@ -42,6 +42,9 @@ type Confiner struct {
 	ms         int64    // the timestamp that single read
 	sum        uint64   // of the labels' hashes of cur,
 	summed     bool     // if it is known
+	order      Order    // of the request in hand
+	identity   uint64   // of the series that cur describes,
+	identified bool     // if it is known
 	table2     symbols2 // its table
 	shape
 }
@@ -87,31 +90,6 @@ const (
 	tagMetadata1 = 0x1a // of the 1.0 WriteRequest
 )
 
-// Protocol is a version of remote write.
-type Protocol uint8
-
-const (
-	V1 Protocol = iota // prometheus.WriteRequest
-	V2                 // io.prometheus.write.v2.Request
-)
-
-// Order says how a request is to be confined, and what is to come out.
-type Order struct {
-	Proto  Protocol // of the request
-	Out    Protocol // of what comes out; V2 is not for policies that escape names or make histograms classic
-	Policy *Policy
-	// MinT and MaxT are the window, both ends included, in Unix milliseconds.
-	MinT, MaxT int64
-	// Limit is the most bytes of the confined request before it is encoded; one more is ErrTooLong. References of 2.0 to
-	// long symbols can make much of little.
-	Limit int
-	// Plain makes a snappy block of literals: no search for repeats.
-	Plain bool
-	// Apart leaves out all but the exemplars that Result.Apart counted when the same request came out in 2.0. Out must be V1; of the
-	// Result, Series and Exemplars are of use.
-	Apart bool
-}
-
 var (
 	// ErrShort is a block that does not fit its buffer; a larger one may do.
 	ErrShort = errors.New("the block needs a larger buffer")
@@ -141,7 +119,7 @@ func (c *Confiner) Confine(dst, src []byte, o Order) ([]byte, Result, error) {
 
 // confine confines src into dsts, one for each part, and makes blocks of them.
 func (c *Confiner) confine(dsts [][]byte, src []byte, o Order) (Result, error) {
-	c.src, c.p, c.minT, c.maxT, c.v2, c.out2, c.apart = src, o.Policy, o.MinT, o.MaxT, o.Proto == V2, o.Out == V2, o.Apart
+	c.src, c.p, c.minT, c.maxT, c.v2, c.out2, c.apart, c.order = src, o.Policy, o.MinT, o.MaxT, o.Proto == V2, o.Out == V2, o.Apart, o
 	c.res = Result{Tenants: slices.Grow(c.tenantsBuf[:0], len(c.p.tenants))[:len(c.p.tenants)]}
 	clear(c.res.Tenants)
 	c.known, c.blocks = false, c.blocks[:0]
@@ -149,7 +127,7 @@ func (c *Confiner) confine(dsts [][]byte, src []byte, o Order) (Result, error) {
 	res := c.res
 	c.tenantsBuf = c.res.Tenants
 	c.trim()
-	c.p, c.src, c.res, c.division, c.dividing = nil, nil, Result{}, nil, Split{}
+	c.p, c.src, c.res, c.division, c.dividing, c.order = nil, nil, Result{}, nil, Split{}, Order{}
 	return res, err
 }
 
@@ -282,6 +260,11 @@ func (c *Confiner) series(at, end int) error {
 	c.labelsEnd = at
 	if c.followed && c.single(at, end) {
 		if c.hits == 0 && c.p.chosen >= 0 && c.p.single && !c.out2 && !c.apart {
+			if why, ok := c.admitted(c.p.chosen); !ok {
+				c.points = append(c.points, point{start: uint32(at), end: uint32(end), kind: tagSample, copied: true})
+				c.refuse(why)
+				return nil
+			}
 			c.route(c.p.chosen, c.ms)
 			c.add(c.p.chosen, 1)
 			return c.usual(c.p.chosen, at, end)
@@ -313,6 +296,12 @@ func (c *Confiner) finish() error {
 	}
 	if c.isBad { // the client's tenant label was refused
 		return nil
+	}
+	if len(c.points) > 0 {
+		if why, ok := c.admitted(tenant); !ok {
+			c.refuse(why)
+			return nil
+		}
 	}
 	if c.p.rules.Classic && !c.p.rules.Histograms {
 		if err := c.histograms(tenant); err != nil {
@@ -355,7 +344,7 @@ func (c *Confiner) lateLabels(at, end int) error {
 			if err := f.want(wireBytes); err != nil {
 				return err
 			}
-			c.whole, c.ordered, c.followed, c.known, c.summed = false, false, false, false, false
+			c.whole, c.ordered, c.followed, c.known, c.summed, c.identified = false, false, false, false, false, false
 			if err := c.oneLabel(at, f.start, f.end); err != nil {
 				return err
 			}

@@ -19,7 +19,7 @@ type run struct{ at, old, n uint32 }
 //
 // What repeats the series before is in runs afterwards, in order.
 func (c *Confiner) follow(at, end int) (after int, ok bool) {
-	c.runs, c.oldBase, c.changed = c.runs[:0], c.base, false
+	c.runs, c.oldBase, c.changed, c.identified = c.runs[:0], c.base, false, false
 	f := follower{c: c, start: at, p: at, old: c.base, end: end, differed: -1}
 	// It is mostly the label that differed last time that differs again: the name from one metric to the next, le within a
 	// histogram.
@@ -145,6 +145,7 @@ func (f *follower) differing() bool {
 				if f.differed < 0 {
 					f.differed = f.i
 				}
+				o.id = 0
 			}
 			f.alike(&l, o, same)
 			o.at, o.size, o.name, o.value, o.valueLen = l.at, l.size, l.name, l.value, l.valueLen

@@ -12,10 +12,11 @@ type label struct {
 	at, size        uint32 // the whole field, tag included; at counts from Confiner.base
 	name, nameLen   uint32 // the name; counts from at
 	value, valueLen uint32
-	rank            uint8 // how many of the policy's enforced names sort before this name
-	hit             bool  // the name is enforced name number rank
-	metric          bool  // the name is __name__
-	loose           bool  // the name does not decide where the series goes
+	id              uint64 // what it adds to the series' identity; 0: not known
+	rank            uint8  // how many of the policy's enforced names sort before this name
+	hit             bool   // the name is enforced name number rank
+	metric          bool   // the name is __name__
+	loose           bool   // the name does not decide where the series goes
 	// The name, the value, or both are escaped: they lie in Confiner.side, and name and value count from its beginning.
 	sideName, sideValue bool
 }
@@ -48,7 +49,7 @@ func (c *Confiner) labels(at, end int) (int, error) {
 			return after, nil
 		}
 	}
-	c.known, c.followed, c.summed = false, false, false
+	c.known, c.followed, c.summed, c.identified = false, false, false, false
 	c.cur, c.base = c.cur[:0], at
 	for at < end && c.src[at] == tagLabel {
 		f, after, err := next(c.src, at, end)

@@ -37,7 +37,7 @@ func (c *Confiner) lane(at, end, k int) bool {
 	if min(size, last.size) < 1<<7 || max(size, last.size) >= 1<<14 || dist+size+headLen > maxDist || pos+headLen+size > c.limit || !c.room(size/8+128) {
 		return false
 	}
-	if c.division != nil && !c.stays(l, s[v:q]) {
+	if (c.division != nil || c.order.Admit != nil) && !c.passes(l, s[v:q]) {
 		return false
 	}
 	if c.literal > 0 {
@@ -65,6 +65,18 @@ func (c *Confiner) lane(at, end, k int) bool {
 	c.repeatSamples(&now)
 	*last = now
 	c.took(k, n, size+headLen)
+	return true
+}
+
+// passes reports that the last series with value in its label l is admitted and belongs to the part that is written to.
+func (c *Confiner) passes(l *label, value []byte) bool {
+	if c.division != nil && !c.stays(l, value) {
+		return false
+	}
+	if c.order.Admit != nil && !c.admitsLike(l, value) {
+		c.summed = false // stays has gone ahead
+		return false
+	}
 	return true
 }
 

@@ -54,15 +54,19 @@ func TestPartsAgainstWhole(t *testing.T) {
 				if k%2 == 0 {
 					src = g.request()
 				}
-				checkParts(t, c, whole, &ref, p, src, parts(1+g.IntN(4)))
+				o := Order{Policy: p, MinT: ref.minT, MaxT: ref.maxT, Limit: testLimit}
+				if k%3 == 0 { // some series are not admitted
+					o.Seed, o.Admit = testSeed, func(_ int, id uint64) (Reason, bool) { return ActiveSeries, id>>20%4 != 0 }
+				}
+				checkParts(t, c, whole, &ref, o, src, parts(1+g.IntN(4)))
 			}
 		})
 	}
 }
 
-func checkParts(t testing.TB, c, whole *Confiner, ref *reference, p *Policy, src []byte, s Split) {
+func checkParts(t testing.TB, c, whole *Confiner, ref *reference, o Order, src []byte, s Split) {
 	t.Helper()
-	out, res, err := raw(t, whole, src, V1, p, ref.minT, ref.maxT)
+	out, res, err := rawTo(t, whole, src, o)
 	res.Tenants = slices.Clone(res.Tenants)
 	var blocks []Block
 	var got Result
@@ -72,7 +76,7 @@ func checkParts(t testing.TB, c, whole *Confiner, ref *reference, p *Policy, src
 		for i := range dsts {
 			dsts[i] = make([]byte, 0, room)
 		}
-		if blocks, got, partErr = c.ConfineParts(dsts, src, Order{Policy: p, MinT: ref.minT, MaxT: ref.maxT, Limit: testLimit}, s); !errors.Is(partErr, ErrShort) {
+		if blocks, got, partErr = c.ConfineParts(dsts, src, o, s); !errors.Is(partErr, ErrShort) {
 			break
 		}
 	}

@@ -23,6 +23,8 @@ const (
 	InvalidHistogram                // a native histogram that is none, or has the label le, and cannot be made classic
 	ForeignTenant                   // the client named a tenant that is not the user's
 	NoTenant                        // the client named none of the user's several tenants
+	ActiveSeries                    // Order.Admit: the tenant has too many series
+	NewSeries                       // Order.Admit: too many of them are new
 	NativeHistogram                 // the store has no native histograms
 	Exemplar                        // the store has no exemplars
 	InvalidExemplar                 // an exemplar that is no text or lies outside the window, or whose series lost all its samples
@@ -38,7 +40,7 @@ var reasonNames = [Reasons]string{
 	InvalidMetricName: "invalid_metric_name", DuplicateLabel: "duplicate_label", LabelTooLong: "label_too_long",
 	TooManyLabels: "too_many_labels", ReservedLabel: "reserved_label", ForeignTenant: "foreign_tenant", NoTenant: "no_tenant",
 	InvalidSymbol: "invalid_symbol", InvalidHistogram: "invalid_histogram", NativeHistogram: "native_histogram", Exemplar: "exemplar",
-	InvalidExemplar: "invalid_exemplar", Metadata: "metadata",
+	InvalidExemplar: "invalid_exemplar", Metadata: "metadata", ActiveSeries: "active_series", NewSeries: "new_series",
 }
 
 // String is the reason as metrics and answers spell it.

@@ -72,6 +72,23 @@ func BenchmarkConfine(b *testing.B) {
 	}
 }
 
+// BenchmarkConfineAdmit is BenchmarkConfine with each series' identity asked for.
+func BenchmarkConfineAdmit(b *testing.B) {
+	src := realistic(5000)
+	p := timingPolicy(b)
+	dst := make([]byte, 0, 2*len(src))
+	var c Confiner
+	var sum uint64
+	admit := func(_ int, id uint64) (Reason, bool) { sum += id; return 0, true }
+	b.ReportAllocs()
+	b.SetBytes(5000)
+	for b.Loop() {
+		if _, res, err := c.Confine(dst, src, Order{Policy: p, MinT: testNow - 1, MaxT: testNow + 1, Limit: testLimit, Admit: admit, Seed: 7}); err != nil || res.Samples != 5000 {
+			b.Fatal(err, res.Samples)
+		}
+	}
+}
+
 // BenchmarkFloor is the codec's own cost over the same request.
 func BenchmarkFloor(b *testing.B) {
 	body := snappy.Encode(nil, realistic(5000))

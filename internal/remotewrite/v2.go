@@ -117,7 +117,7 @@ func (c *Confiner) request2() error {
 func (c *Confiner) series2(at, end int) error {
 	c.points, c.refs, c.side, c.tally = c.points[:0], c.refs[:0], c.side[:0], tally{}
 	c.cur, c.base, c.table2.meta = c.cur[:0], 0, metadata2{}
-	c.whole, c.ordered, c.followed, c.isBad, c.known, c.summed = false, true, false, false, false, false
+	c.whole, c.ordered, c.followed, c.isBad, c.known, c.summed, c.identified = false, true, false, false, false, false, false
 	for p := at; p < end; {
 		if _, after, ok := short(c.src, p, end); ok && c.src[p] == tagSample { // none of the labels
 			p = after
