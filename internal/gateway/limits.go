@@ -61,13 +61,19 @@ func begin(x *exchange) error {
 	return nil
 }
 
-// takeBytes counts the compressed body, which it releases if that is too much.
-func takeBytes(x *exchange, body *buf.Buffer) error {
+// writeBody reads the body of a write, and counts its bytes. The caller releases it.
+func (h *Handler) writeBody(r *http.Request, x *exchange) (*buf.Buffer, error) {
+	size, key := x.requestBytes()
+	body, err := h.readBody(r, size, key, &x.loan)
+	if err != nil {
+		return nil, err
+	}
+	x.bytesIn = len(body.B)
 	if e := limits.Bytes(x.lane.tenants, int64(len(body.B)), x.now); e != nil {
 		body.Release()
-		return e
+		return nil, e
 	}
-	return nil
+	return body, nil
 }
 
 // takeSamples judges the confined batch as a whole and counts its samples, before anything of it is sent on.

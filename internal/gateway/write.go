@@ -41,13 +41,8 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 		return err
 	}
 	defer limits.End(x.lane.tenants)
-	size, key := x.requestBytes()
-	body, err := h.readBody(r, size, key, &x.loan)
+	body, err := h.writeBody(r, x)
 	if err != nil {
-		return err
-	}
-	x.bytesIn = len(body.B)
-	if err := takeBytes(x, body); err != nil {
 		return err
 	}
 	out, res, err := h.confine(r.Context(), body, proto, policy, x)

@@ -37,7 +37,7 @@ func TestAdmit(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			p := ref.policy(t)
 			g := generator{rand.New(rand.NewPCG(9, uint64(i)))}
-			for k := range 300 {
+			for k := range 100 {
 				src := g.neighbours(1 + g.IntN(60))
 				if k%2 == 0 {
 					src = g.request()
