@@ -2,6 +2,7 @@ package remotewrite
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/golang/snappy"
@@ -135,5 +136,28 @@ func TestConfineDoesNotAllocate(t *testing.T) {
 		}); got > 0 {
 			t.Errorf("%d series: %v allocations", n, got)
 		}
+	}
+}
+
+// BenchmarkConfineParts is BenchmarkConfine with the batch divided among members, as a pool divides it.
+func BenchmarkConfineParts(b *testing.B) {
+	src := realistic(5000)
+	p := timingPolicy(b)
+	for _, n := range []int{1, 2, 8} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			dsts := make([][]byte, n)
+			for i := range dsts {
+				dsts[i] = make([]byte, 0, 2*len(src))
+			}
+			split := Split{Parts: n, Part: func(h uint64, _ int64) int { return int(h % uint64(n)) }}
+			var c Confiner
+			b.ReportAllocs()
+			b.SetBytes(5000)
+			for b.Loop() {
+				if _, res, err := c.ConfineParts(dsts, src, Order{Policy: p, MinT: testNow - 1, MaxT: testNow + 1, Limit: testLimit}, split); err != nil || res.Samples != 5000 {
+					b.Fatal(err, res.Samples)
+				}
+			}
+		})
 	}
 }
