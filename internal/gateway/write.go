@@ -55,17 +55,7 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 		x.giveUp(out)
 		return err
 	}
-	switch {
-	case x.division != nil:
-		err = h.forwardParts(r, x, &res)
-	case res.Series+res.Metadata > 0:
-		err = h.forward(r, x, out, &res)
-	default:
-		out.Release()
-	}
-	if x.apart != nil {
-		err = h.sendApart(r, x, err, &res)
-	}
+	err = h.deliver(r, x, out, &res)
 	if proto == remotewrite.V2 && (err == nil || x.counted) {
 		written(w.Header(), &res)
 	}
@@ -89,7 +79,23 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request, x *exchange) err
 	return nil
 }
 
-// giveUp releases the confined batch, whatever it was made of; out is nil if it was divided.
+// deliver sends the confined batch, which it gives away, whatever it was made of; out is nil if it was divided.
+func (h *Handler) deliver(r *http.Request, x *exchange, out *buf.Buffer, res *remotewrite.Result) (err error) {
+	switch {
+	case x.division != nil:
+		err = h.forwardParts(r, x, res)
+	case res.Series+res.Metadata > 0:
+		err = h.forward(r, x, out, res)
+	default:
+		out.Release()
+	}
+	if x.apart != nil {
+		err = h.sendApart(r, x, err, res)
+	}
+	return err
+}
+
+// giveUp releases the confined batch in place of that.
 func (x *exchange) giveUp(out *buf.Buffer) {
 	if x.division != nil {
 		x.division.drop()
