@@ -46,7 +46,9 @@ var mayImport = map[string][]string{
 	"internal/e2e":         nil,
 	"internal/isolation":   nil, // tests only, of what is put together elsewhere
 	"bench/measure":        {"internal/auth", "internal/certs"},
+	"bench/listen":         {"bench/measure"},
 	"bench/read":           {"bench/measure", "internal/query"},
+	"bench/tls":            {"bench/measure"},
 	"bench/write":          {"bench/measure", "internal/app", "internal/auth", "internal/remotewrite"},
 }
 
@@ -59,8 +61,8 @@ var addresses = []struct {
 	{"github.com/caddyserver/certmagic", []string{"internal/certs"}, "ACME is one room's business"},
 	{"github.com/mholt/acmez", []string{"internal/certs"}, "ACME is one room's business"},
 	{"go.uber.org/zap", []string{"internal/certs"}, "everything else logs with slog; certs adapts what certmagic writes"},
-	{"github.com/golang/snappy", []string{"internal/remotewrite", "internal/query", "internal/smoke", "internal/gatewaytest", "bench/write"}, "decoded sizes are checked where the codec is"},
-	{"github.com/prometheus/prometheus", []string{"internal/query", "internal/smoke", "internal/devstore", "internal/gatewaytest", "cmd/gateway-dev", "bench/write"},
+	{"github.com/golang/snappy", []string{"internal/remotewrite", "internal/query", "internal/smoke", "internal/gatewaytest", "bench/write", "bench/measure"}, "decoded sizes are checked where the codec is"},
+	{"github.com/prometheus/prometheus", []string{"internal/query", "internal/smoke", "internal/devstore", "internal/gatewaytest", "cmd/gateway-dev", "bench/write", "bench/measure"},
 		"the production binary links the parser and nothing that stores; the write path shares no code with its oracle"},
 	{"github.com/klauspost/compress", []string{"internal/gateway"}, "answers are compressed where the client is known"},
 	{"go.etcd.io", []string{"internal/certs"}, "replicas share certificates and nothing else"},

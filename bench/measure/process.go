@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,9 +48,8 @@ func (p *Processes) Self(ctx context.Context, role string, args ...string) (io.W
 	return in, out, cmd.Process.Pid, nil
 }
 
-// Run starts a server and returns its process once the URL ready answers 200, or, if it is empty, once address takes
-// connections. What it prints goes to a file, but a gateway's log to /dev/null.
-func (p *Processes) Run(ctx context.Context, address, ready string, command ...string) (int, error) {
+// Run starts a server and returns its process once it is ready. What it prints goes to a file, but a gateway's log to /dev/null.
+func (p *Processes) Run(ctx context.Context, ready Ready, command ...string) (int, error) {
 	name := filepath.Base(command[0])
 	log, err := os.CreateTemp(p.Dir, name+"-*.log")
 	if err != nil {
@@ -76,7 +74,7 @@ func (p *Processes) Run(ctx context.Context, address, ready string, command ...s
 		<-ended
 	})
 	for deadline := time.Now().Add(Patience); ; time.Sleep(20 * time.Millisecond) {
-		err := answers(ctx, address, ready)
+		err := ready(ctx)
 		if err == nil {
 			return cmd.Process.Pid, nil
 		}
@@ -90,21 +88,6 @@ func (p *Processes) Run(ctx context.Context, address, ready string, command ...s
 			return 0, fmt.Errorf("%s is not ready: %w\n%s", name, err, text)
 		}
 	}
-}
-
-func answers(ctx context.Context, address, ready string) error {
-	if ready == "" {
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if err == nil {
-			err = c.Close()
-		}
-		return err
-	}
-	body, err := Get(ctx, ready)
-	if err == nil {
-		err = body.Close()
-	}
-	return err
 }
 
 // Gateway configures and starts the gateway that binary is, with its files in dir. Its addresses are put into at.
@@ -124,7 +107,7 @@ func (p *Processes) Gateway(ctx context.Context, binary, dir string, at *Site) (
 	if out, err := exec.CommandContext(ctx, binary, "check", "--config", file).CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("gateway check: %w\n%s", err, out)
 	}
-	return p.Run(ctx, at.Plain, "http://"+at.Admin+"/readyz", binary, "serve", "--config", file)
+	return p.Run(ctx, Answering("http://"+at.Admin+"/readyz"), binary, "serve", "--config", file)
 }
 
 // Stop ends every process.
@@ -188,21 +171,4 @@ func Free(n int) ([]string, error) {
 		out = append(out, l.Addr().String())
 	}
 	return out, nil
-}
-
-// Get is the body of an answer of status 200. The caller closes it.
-func Get(ctx context.Context, url string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
-		return nil, fmt.Errorf("%s answered %s", url, resp.Status)
-	}
-	return resp.Body, nil
 }

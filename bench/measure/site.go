@@ -29,6 +29,9 @@ const (
 type Site struct {
 	HTTPS, Plain, Admin, Store string
 	Upstream                   string // a further line of the upstream section
+	Listen                     string // further lines of the listen section, each with its end
+	PerIP                      int    // max_connections_per_ip; 0: the gateway's default
+	Open                       bool   // Plain asks for no password: every request there is User's
 	Crowd                      int    // further users, each its own tenant
 }
 
@@ -61,14 +64,21 @@ func (at Site) Configure(dir string, now time.Time) (string, error) {
 	if err := os.WriteFile(filepath.Join(dir, "htpasswd"), []byte(users.String()), 0o600); err != nil {
 		return "", err
 	}
+	listen := at.Listen
+	if at.PerIP > 0 {
+		listen += fmt.Sprintf("  max_connections_per_ip: %d\n", at.PerIP)
+	}
+	policy := "required"
+	if at.Open {
+		policy = "none, user: " + User
+	}
 	file := filepath.Join(dir, "gateway.yaml")
 	return file, os.WriteFile(file, fmt.Appendf(nil, `listen:
   https_address: %s
-  plain: {address: "%s"}
+  plain: {address: "%s", auth: %s}
   admin_address: %s
   shutdown_delay: 0s
-  max_connections_per_ip: 5000
-tls:
+%stls:
   certificates:
     - cert_file: %s
       key_file: %s
@@ -83,5 +93,5 @@ upstream:
   kind: prometheus
   urls: [http://%s]
   %s
-`, at.HTTPS, at.Plain, at.Admin, pair.CertFile, pair.KeyFile, User, Tenant, at.Store, at.Upstream), 0o600)
+`, at.HTTPS, at.Plain, policy, at.Admin, listen, pair.CertFile, pair.KeyFile, User, Tenant, at.Store, at.Upstream), 0o600)
 }

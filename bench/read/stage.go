@@ -121,7 +121,7 @@ func (s *stage) startLabelProxy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pid, err := s.Run(ctx, address[0], "", binary, "-insecure-listen-address="+address[0], "-upstream=http://"+s.store, "-label=tenant", "-label-value="+measure.Tenant)
+	pid, err := s.Run(ctx, measure.Listening(address[0]), binary, "-insecure-listen-address="+address[0], "-upstream=http://"+s.store, "-label=tenant", "-label-value="+measure.Tenant)
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ type process struct {
 
 // serve starts a gateway whose files are in dir. Its log goes to /dev/null, the access log with it.
 func (s *stage) serve(ctx context.Context, dir string, at measure.Site) (*process, error) {
-	at.Store = s.store
+	at.Store, at.PerIP = s.store, 5000 // all connections of a curve come from one address
 	pid, err := s.Gateway(ctx, s.binary, dir, &at)
 	return &process{url: "http://" + at.Plain + "/api/v1/write", https: "https://" + at.HTTPS + "/api/v1/write", admin: "http://" + at.Admin, pid: pid}, err
 }
