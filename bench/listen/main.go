@@ -30,11 +30,12 @@ func main() {
 	scenes := flag.String("scenes", "", "of slow, only the rows whose names match this `expression`")
 	seconds := flag.Int("seconds", 20, "length of each slow attack, of the one on the control, and of the quiet time before")
 	connections := flag.Int("connections", 4000, "connections of each slow attack")
+	share := flag.Bool("share", false, "let the slow attacks have their share of the machine's CPU, and not only what nobody else wants")
 	flag.Parse()
 	chosen, err := regexp.Compile(*scenes)
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-		err = run(ctx, strings.Split(*parts, ","), attack{*seconds, *connections, chosen})
+		err = run(ctx, strings.Split(*parts, ","), attack{*seconds, *connections, *share, chosen})
 		stop()
 	}
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 type attack struct {
 	seconds     int
 	connections int
+	share       bool           // of the CPU, as everybody else; else what nobody else wants
 	scenes      *regexp.Regexp // rows that are run
 }
 
@@ -67,11 +68,15 @@ func (a attack) run(ctx context.Context, b *bench) error {
 		fmt.Println("omitted: slowhttptest:", err)
 		return nil
 	}
-	fmt.Printf(`slowhttptest: %d connections, %d a second, for %d s, with the CPU that nobody else wants; as long before it without, and as long
+	cpu := "with the CPU that nobody else wants"
+	if a.share {
+		cpu = "with its share of the CPU"
+	}
+	fmt.Printf(`slowhttptest: %d connections, %d a second, for %d s, %s; as long before it without, and as long
 with the same attack on the control, a process that does TLS where the scene has it, and reads on. All the time the client sends %d
 samples a request to the gateway, %d requests a second over kept connections and %d over new ones.
-`, a.connections, attackRate, a.seconds, clientSamples, keptRate, newRate)
-	fmt.Printf("%-40s %-5s %20s %20s %20s %8s %10s %7s\n", "", "", "before p50/p99 ms", "control p50/p99 ms", "attack p50/p99 ms", "p99", "of control", "failed")
+`, a.connections, attackRate, a.seconds, cpu, clientSamples, keptRate, newRate)
+	fmt.Printf("%-40s %-5s %20s %20s %20s %13s %10s %7s\n", "", "", "before p50/p99 ms", "control p50/p99 ms", "attack p50/p99 ms", "p99 of before", "of control", "failed")
 	var felt []string
 	for _, sc := range scenes() {
 		if !a.scenes.MatchString(sc.name) {
@@ -177,8 +182,10 @@ func (a attack) spend(ctx context.Context, g *gateway, c *client, tool, url stri
 			}
 			return err
 		}
-		if err := measure.OnlyIdle(cmd.Process.Pid); err != nil {
-			return sp, errors.Join(err, cmd.Process.Kill(), finish())
+		if !a.share {
+			if err := measure.OnlyIdle(cmd.Process.Pid); err != nil {
+				return sp, errors.Join(err, cmd.Process.Kill(), finish())
+			}
 		}
 	}
 	sp.felt, err = c.feel(d)
@@ -235,7 +242,7 @@ func (sc scene) report(spells []spell) (unfelt bool) {
 			failed += f.failed
 			fmt.Printf(" %9.1f / %8.1f", 1000*measure.Median(f.seconds), 1000*p99[len(p99)-1])
 		}
-		fmt.Printf(" %7.2fx %9.2fx %7d\n", p99[2]/p99[0], p99[2]/p99[1], failed)
+		fmt.Printf(" %12.2fx %9.2fx %7d\n", p99[2]/p99[0], p99[2]/p99[1], failed)
 		for _, sp := range spells {
 			if p := sp.felt[i].problem; p != nil {
 				fmt.Println("    the first failure:", p)

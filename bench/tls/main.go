@@ -76,12 +76,16 @@ func run(ctx context.Context, rounds int, span time.Duration) error {
 		fmt.Println("omitted:", o)
 	}
 	group := ""
-	for _, r := range rows {
+	for _, r := range append(rows, connections(rows)...) {
 		if r.group != group {
 			group = r.group
-			fmt.Printf("\n%-66s %22s %10s %12s\n", group, "ms/request", "a core/s", "measured/s")
+			fmt.Printf("\n%-66s %22s %10s %12s\n", group, "ms each", "a core/s", "measured/s")
 		}
-		fmt.Printf("%-66s %22s %10.0f %12.0f\n", r.name, measure.Spread(r.cost, 1), 1000/measure.Median(r.cost), measure.Median(r.rate))
+		measured := ""
+		if r.rate != nil {
+			measured = fmt.Sprintf("%.0f", measure.Median(r.rate))
+		}
+		fmt.Printf("%-66s %22s %10.0f %12s\n", r.name, measure.Spread(r.cost, 1), 1000/measure.Median(r.cost), measured)
 	}
 	return nil
 }

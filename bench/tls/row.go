@@ -56,12 +56,6 @@ func (b *bench) row(group, name string, sv server, k kind, samples int, h2 bool,
 
 // rows are those of all servers. Handshakes are not measured of a server that hashes the password at each request: that hides them.
 func (b *bench) rows(servers []server) ([]*row, error) {
-	const (
-		writes   = "a write of 5000 samples, connections kept"
-		complete = "a connection for each write of one sample: full handshake"
-		again    = "a connection for each write of one sample: session resumed"
-	)
-	x25519 := []tls.CurveID{tls.X25519}
 	var rows []*row
 	add := func(group, name string, sv server, k kind, samples int, h2 bool, curves []tls.CurveID) error {
 		r, err := b.row(group, name, sv, k, samples, h2, curves)
@@ -69,36 +63,55 @@ func (b *bench) rows(servers []server) ([]*row, error) {
 		return err
 	}
 	for _, sv := range servers {
-		if err := add(writes, sv.name+", HTTP/1.1", sv, kept, 5000, false, x25519); err != nil {
-			return nil, err
-		}
-		if sv.slow {
-			continue
-		}
-		if err := add(writes, sv.name+", HTTP/2", sv, kept, 5000, true, x25519); err != nil {
-			return nil, err
+		for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
+			if sv.slow && protocol != "HTTP/1.1" {
+				continue
+			}
+			if err := add("a write of 5000 samples, connections kept", sv.name+", "+protocol, sv, kept, 5000, protocol == "HTTP/2", []tls.CurveID{tls.X25519}); err != nil {
+				return nil, err
+			}
 		}
 	}
-	for _, g := range []struct {
-		group string
-		kind  kind
-	}{{complete, full}, {again, resumed}} {
+	for k, group := range []string{
+		kept: "a write of one sample, connections kept", full: "a connection for each write of one sample: full handshake",
+		resumed: "a connection for each write of one sample: session resumed",
+	} {
 		for i, sv := range servers {
 			if sv.slow {
 				continue
 			}
-			if err := add(g.group, sv.name, sv, g.kind, 1, false, x25519); err != nil {
+			if err := add(group, sv.name, sv, kind(k), 1, false, []tls.CurveID{tls.X25519}); err != nil {
 				return nil, err
 			}
-			if i > 0 {
+			if i > 0 || kind(k) == kept {
 				continue
 			}
-			if err := add(g.group, "the same with X25519MLKEM768, which Go's clients prefer", sv, g.kind, 1, false, nil); err != nil {
+			if err := add(group, "the same with X25519MLKEM768, which Go's clients prefer", sv, kind(k), 1, false, nil); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return rows, nil
+}
+
+// connections are what a connection, its handshake and its end take by themselves: round by round, what a write of one sample with a
+// connection of its own takes over one whose connection is kept.
+func connections(rows []*row) (out []*row) {
+	base := map[int]*row{} // by process
+	for _, r := range rows {
+		switch {
+		case r.samples != 1:
+		case r.kind == kept:
+			base[r.server.pid] = r
+		default:
+			own := &row{group: "the connection alone: " + map[kind]string{full: "full handshake", resumed: "session resumed"}[r.kind], name: r.name}
+			for i, cost := range r.cost {
+				own.cost = append(own.cost, cost-base[r.server.pid].cost[i])
+			}
+			out = append(out, own)
+		}
+	}
+	return out
 }
 
 // once measures the row for a time. Of the first time nothing is kept.

@@ -320,35 +320,47 @@ func (f *fleet) holder() int {
 func (f *fleet) private() {
 	f.t.Helper()
 	for _, r := range f.replicas {
-		files := 0
-		err := filepath.WalkDir(filepath.Join(r.dir, "cache"), func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
+		eventually(f.t, "there is one copy and nothing else", func() error { // a new copy is written beside the old one
+			files, err := f.privateFiles(filepath.Join(r.dir, "cache"))
+			if err == nil && files != 1 {
+				err = fmt.Errorf("%d files", files)
 			}
-			info, err := d.Info()
-			if err != nil {
-				return err
-			}
-			want := fs.FileMode(0o700)
-			if !d.IsDir() {
-				files++
-				want = 0o600
-				if data, err := os.ReadFile(path); err != nil || strings.Contains(string(data), "PRIVATE KEY") {
-					f.t.Errorf("%s is readable: %v", path, err)
-				}
-			}
-			if info.Mode().Perm() != want {
-				f.t.Errorf("%s has mode %v", path, info.Mode())
-			}
-			return nil
+			return err
 		})
-		if err != nil || files != 1 {
-			f.t.Errorf("%d files, %v", files, err)
-		}
 		if entries, err := os.ReadDir(r.dir); err != nil || len(entries) != 3 { // gateway.yaml, htpasswd, cache
 			f.t.Errorf("%v, %v", entries, err)
 		}
 	}
+}
+
+// privateFiles counts the files below dir, and fails if one of them, or dir, is for others' eyes.
+func (f *fleet) privateFiles(dir string) (files int, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err // it was renamed meanwhile
+		}
+		want := fs.FileMode(0o700)
+		if !d.IsDir() {
+			files++
+			want = 0o600
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if strings.Contains(string(data), "PRIVATE KEY") {
+				f.t.Errorf("%s is readable", path)
+			}
+		}
+		if info.Mode().Perm() != want {
+			f.t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return nil
+	})
+	return files, err
 }
 
 // door is one address in front of several: each connection goes to the next one.
