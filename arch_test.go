@@ -47,6 +47,7 @@ var mayImport = map[string][]string{
 	"internal/isolation":   nil, // tests only, of what is put together elsewhere
 	"bench/measure":        {"internal/auth", "internal/certs"},
 	"bench/listen":         {"bench/measure"},
+	"bench/fairness":       {"bench/measure"},
 	"bench/read":           {"bench/measure", "internal/query"},
 	"bench/tls":            {"bench/measure"},
 	"bench/write":          {"bench/measure", "internal/app", "internal/auth", "internal/remotewrite"},
@@ -63,6 +64,8 @@ var addresses = []struct {
 	{"go.uber.org/zap", []string{"internal/certs"}, "everything else logs with slog; certs adapts what certmagic writes"},
 	{"github.com/golang/snappy", []string{"internal/remotewrite", "internal/query", "internal/smoke", "internal/gatewaytest", "bench/write", "bench/measure"}, "decoded sizes are checked where the codec is"},
 	{"github.com/prometheus/prometheus", []string{"internal/query", "internal/smoke", "internal/devstore", "internal/gatewaytest", "cmd/gateway-dev", "bench/write", "bench/measure"},
+	{"github.com/golang/snappy", []string{"internal/remotewrite", "internal/query", "internal/smoke", "internal/gatewaytest", "bench/write", "bench/fairness"}, "decoded sizes are checked where the codec is"},
+	{"github.com/prometheus/prometheus", []string{"internal/query", "internal/smoke", "internal/devstore", "internal/gatewaytest", "cmd/gateway-dev", "bench/write"},
 		"the production binary links the parser and nothing that stores; the write path shares no code with its oracle"},
 	{"github.com/klauspost/compress", []string{"internal/gateway"}, "answers are compressed where the client is known"},
 	{"go.etcd.io", []string{"internal/certs"}, "replicas share certificates and nothing else"},

@@ -32,6 +32,8 @@ type Site struct {
 	Listen                     string // further lines of the listen section, each with its end
 	PerIP                      int    // max_connections_per_ip; 0: the gateway's default
 	Open                       bool   // Plain asks for no password: every request there is User's
+	Sections                   string // further whole sections
+	Cost                       int    // bcrypt cost of the passwords; 0: BcryptCost
 	Crowd                      int    // further users, each its own tenant
 }
 
@@ -45,8 +47,12 @@ func (at Site) Configure(dir string, now time.Time) (string, error) {
 		return "", err
 	}
 	var users strings.Builder
+	cost := at.Cost
+	if cost == 0 {
+		cost = BcryptCost
+	}
 	for _, name := range []string{User, "bob"} {
-		hash, err := auth.HashPassword(Password, BcryptCost)
+		hash, err := auth.HashPassword(Password, cost)
 		if err != nil {
 			return "", err
 		}
@@ -93,5 +99,6 @@ upstream:
   kind: prometheus
   urls: [http://%s]
   %s
-`, at.HTTPS, at.Plain, policy, at.Admin, listen, pair.CertFile, pair.KeyFile, User, Tenant, at.Store, at.Upstream), 0o600)
+%s
+`, at.HTTPS, at.Plain, policy, at.Admin, listen, pair.CertFile, pair.KeyFile, User, Tenant, at.Store, at.Upstream, at.Sections), 0o600)
 }

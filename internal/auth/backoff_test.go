@@ -247,7 +247,7 @@ func TestTurns(t *testing.T) {
 			q.done()
 			synctest.Wait()
 		}
-		want := "0/4 0/4 1/2 1/3 1/2 2/1 1/2 1/2 1/2 2/1 2/1"
+		want := "0/4 0/4 1/3 1/2 1/2 2/1 1/2 1/2 1/2 2/1 2/1"
 		if got := strings.Join(order[:11], " "); got != want || q.waiting != 0 || q.free != 2 {
 			t.Errorf("order %s, want %s; %d wait, %d free", got, want, q.waiting, q.free)
 		}

@@ -1,6 +1,9 @@
 package auth
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // class is how much an attempt deserves the next turn.
 type class uint8
@@ -16,7 +19,7 @@ const (
 const share = 3
 
 // turns gives out the right to compute a hash: to what is remembered first, then, share to one, to what is unblamed and what is
-// blamed. Within a class sources take turns, whatever the number of their attempts. It is safe for concurrent use.
+// blamed. Within a class sources take turns, whatever the number of their attempts, and one that comes anew is the next. It is safe for concurrent use.
 type turns struct {
 	mu      sync.Mutex
 	free    int // computations that may begin
@@ -153,7 +156,10 @@ func (l *line) add(w *turn) {
 	if b == nil {
 		b = &bench{from: w.from}
 		l.of[w.from] = b
-		l.ring = append(l.ring, b)
+		// A source that comes anew is the next: else it would wait behind as many as an attacker has addresses, of which most
+		// have given up by then.
+		l.next = min(l.next, len(l.ring))
+		l.ring = slices.Insert(l.ring, l.next, b)
 	}
 	b.held = append(b.held, w)
 }

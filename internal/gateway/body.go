@@ -14,24 +14,40 @@ import (
 // loan is what one request holds of the byte budget.
 type loan struct {
 	budget *limits.Budget
+	tenant *limits.Tenant // whose share it is of; nil: nobody's
 	held   int64
 }
 
 // resize makes the loan n bytes. It fails, leaving the loan as it was, when the budget has no more.
 func (l *loan) resize(n int64) error {
-	if n > l.held && !l.budget.Acquire(n-l.held) {
-		return unavailable("the gateway holds as many bytes as limits.inflight_bytes allows")
+	if n > l.held && !l.acquire(n-l.held) {
+		return unavailable("the gateway holds as many bytes as limits.inflight_bytes allows, or this tenant's share of them")
 	}
 	if n < l.held {
-		l.budget.Release(l.held - n)
+		l.release(l.held - n)
 	}
 	l.held = n
 	return nil
 }
 
+func (l *loan) acquire(n int64) bool {
+	if l.tenant == nil {
+		return l.budget.Acquire(n)
+	}
+	return l.budget.AcquireFor(l.tenant, l.held, n)
+}
+
+func (l *loan) release(n int64) {
+	if l.tenant == nil {
+		l.budget.Release(n)
+		return
+	}
+	l.budget.ReleaseFor(l.tenant, n)
+}
+
 // close gives everything back.
 func (l *loan) close() {
-	l.budget.Release(l.held)
+	l.release(l.held)
 	l.held = 0
 }
 

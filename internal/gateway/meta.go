@@ -297,6 +297,9 @@ func (t *tally) answered(ans *proxy.Answer) {
 
 // enter counts a read in that the store is going to be asked for; leave counts it out.
 func (h *Handler) enter(x *exchange) (leave func(), err error) {
+	if e := limits.BeginRead(x.lane.tenants, x.now); e != nil {
+		return nil, e
+	}
 	if e := h.slots.Enter(x.lane.reads, x.lane.slots...); e != nil {
 		return nil, e
 	}

@@ -203,6 +203,9 @@ func (h *Handler) admit(r *http.Request, x *exchange) error {
 	}
 	x.user = user
 	x.lane, err = x.state.laneOf(user, r.Header["X-Tenant"])
+	if err == nil && len(x.lane.tenants) > 0 { // a request of several tenants counts as the first one's
+		x.loan.tenant = x.lane.tenants[0]
+	}
 	return err
 }
 

@@ -66,7 +66,7 @@ const statusClientGone = 499
 // as Prometheus answers a query that it understands but does not run to its end.
 func asExcess(e *limits.Excess) *refusal {
 	if e.Busy {
-		return &refusal{status: http.StatusTooManyRequests, kind: "too_many_requests", text: e.Error(), retry: 1}
+		return &refusal{status: http.StatusTooManyRequests, kind: "too_many_requests", text: e.Error(), retry: seconds(e.Wait)}
 	}
 	return &refusal{status: http.StatusUnprocessableEntity, kind: "execution", text: e.Error()}
 }

@@ -249,3 +249,27 @@ func TestLimitsAnswer(t *testing.T) {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
+
+// TestReadRate: reads over the rate are 429 with the time to wait, the store hears nothing of them, and other tenants go on.
+func TestReadRate(t *testing.T) {
+	u := newUpstream(t, ok)
+	g := startWrites(t, u, "reads: {requests_per_second: 1, requests_burst: 2}")
+	for _, want := range []int{200, 200, 429} {
+		u.take()
+		a := g.Get("alice", "/api/v1/query?query=up")
+		if a.Status != want || want == 429 && (a.Header.Get("Retry-After") != "1" || !strings.Contains(a.Body, "limits.reads.requests_per_second allows 1 a second, and 2 at once")) {
+			t.Errorf("%d %s, want %d", a.Status, a.Body, want)
+		}
+		if saw := u.take(); (len(saw) > 0) != (want == 200) {
+			t.Errorf("the store saw %+v", saw)
+		}
+	}
+	req := g.Request("both", "GET", "/api/v1/query?query=up", nil)
+	req.Header.Set("X-Tenant", "team-b")
+	if a := g.Do(req); a.Status != 200 {
+		t.Errorf("another tenant: %d %s", a.Status, a.Body)
+	}
+	if a := g.Get("alice", "/api/v1/limits"); a.Status != 200 { // costs the store nothing
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+}

@@ -2,7 +2,6 @@ package limits
 
 import (
 	"fmt"
-	"sync/atomic"
 	"time"
 )
 
@@ -76,31 +75,3 @@ func (c *ReplicaConfig) check(bad func(field, problem string)) {
 // WriteBytes is the memory one write request may hold at its peak: the body, its decoded form, and the confined form with
 // room for the enforced labels.
 func (c *Config) WriteBytes(body, decoded int64) int64 { return body + 2*decoded }
-
-// Budget bounds the bytes of all requests under way. It is safe for concurrent use.
-type Budget struct{ left atomic.Int64 }
-
-// NewBudget has total bytes to lend.
-func NewBudget(total int64) *Budget {
-	b := new(Budget)
-	b.left.Store(total)
-	return b
-}
-
-// Acquire takes n bytes from the budget, or nothing and reports false. What was acquired is given back by Release.
-func (b *Budget) Acquire(n int64) bool {
-	if b.left.Add(-n) >= 0 {
-		return true
-	}
-	b.left.Add(n)
-	return false
-}
-
-// Release gives n bytes back.
-func (b *Budget) Release(n int64) { b.left.Add(n) }
-
-// Resize changes the total by delta bytes, as a reload does; what is lent stays lent.
-func (b *Budget) Resize(delta int64) { b.left.Add(delta) }
-
-// Left is what could be acquired now; negative while a smaller total waits for old loans.
-func (b *Budget) Left() int64 { return b.left.Load() }

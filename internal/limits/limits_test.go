@@ -66,6 +66,7 @@ func TestCheck(t *testing.T) {
 		"replicas.interval":            func(c *Config) { c.Replicas.Interval = 0 },
 		"tenants.a.weight":             func(c *Config) { c.Tenants = map[string]TenantConfig{"a": {Writes: c.Writes, Reads: c.Reads}} },
 		"writes.new_series_per_minute": func(c *Config) { c.Writes.NewSeriesPerMinute = 1 },
+		"reads.requests_burst":         func(c *Config) { c.Reads.RequestsBurst = 1 },
 		"reads.range":                  func(c *Config) { c.Reads.Range = -time.Second },
 		"reads.lookback":               func(c *Config) { c.Reads.Lookback = 1 << 62 },
 		"reads.points":                 func(c *Config) { c.Reads.Points = -1 },
@@ -82,5 +83,54 @@ func TestCheck(t *testing.T) {
 		if len(got) != 1 || got[0] != field {
 			t.Errorf("%v, want %s", got, field)
 		}
+	}
+}
+
+// TestSharesOfTheBudget: one tenant alone may have all but an eighth; beside others no more than its share, by weight, once half is
+// lent; a tenant's only request passes as long as there are bytes at all.
+func TestSharesOfTheBudget(t *testing.T) {
+	ts := NewTenants()
+	cfg := Defaults()
+	heavy := cfg.Of("")
+	heavy.Weight = 3
+	cfg.Tenants = map[string]TenantConfig{"c": heavy}
+	ts.Configure(&cfg, []string{"a", "b", "c"}, 1, start)
+	a, b, c := ts.Of("a"), ts.Of("b"), ts.Of("c")
+	budget := NewBudget(800)
+	fill := func(t *Tenant) (n int64) {
+		for budget.AcquireFor(t, 0, 10) {
+			n += 10
+		}
+		return n
+	}
+	if n := fill(a); n != 700 {
+		t.Errorf("alone: %d of 800", n)
+	}
+	if n := fill(b); n != 100 { // what was left for it; its share is 350
+		t.Errorf("beside one that has most: %d", n)
+	}
+	budget.ReleaseFor(a, 400)
+	if n := fill(a); n != 50 {
+		t.Errorf("the one that is over its half again: %d", n)
+	}
+	if n := fill(b); n != 250 {
+		t.Errorf("up to its half: %d", n)
+	}
+	if budget.AcquireFor(a, 0, 10) || budget.AcquireFor(b, 0, 10) {
+		t.Error("beyond the shares")
+	}
+	if !budget.AcquireFor(c, 0, 10) || !budget.AcquireFor(c, 10, 90) || budget.AcquireFor(c, 100, 1) {
+		t.Error("the only request of a tenant")
+	}
+	budget.ReleaseFor(a, 350)
+	budget.ReleaseFor(b, 350)
+	budget.ReleaseFor(c, 100)
+	if budget.Left() != 800 || budget.weights != 0 {
+		t.Errorf("%d left, weights %d", budget.Left(), budget.weights)
+	}
+	budget.AcquireFor(a, 0, 100)
+	budget.AcquireFor(b, 0, 100)
+	if n := fill(c); n != 420 { // three fifths of 700
+		t.Errorf("by weight: %d", n)
 	}
 }

@@ -18,6 +18,10 @@ type ReadConfig struct {
 	Points int64 `yaml:"points"`
 	// SubqueryPoints is the most points of one series that a subquery computes on the way. Default 100000.
 	SubqueryPoints int64 `yaml:"subquery_points"`
+	// RequestsPerSecond is the rate of reads that the store is asked for, and RequestsBurst how many may come at once; 0: those of
+	// 10 s. Default 0.
+	RequestsPerSecond int64 `yaml:"requests_per_second"`
+	RequestsBurst     int64 `yaml:"requests_burst"`
 	// Concurrent is the most reads of a tenant under way. Default 100.
 	Concurrent int `yaml:"concurrent"`
 	// Timeout is how long the store may think about one read, and be silent in the middle of an answer. Default 2m.
@@ -39,10 +43,14 @@ func (c *ReadConfig) check(bad func(field, problem string)) {
 			bad("reads."+field, fmt.Sprintf("%v cannot be a limit; use a duration such as 9600h, or 0s for none", d))
 		}
 	}
-	for field, n := range map[string]int64{"points": c.Points, "subquery_points": c.SubqueryPoints, "concurrent": int64(c.Concurrent)} {
+	for field, n := range map[string]int64{"points": c.Points, "subquery_points": c.SubqueryPoints, "concurrent": int64(c.Concurrent),
+		"requests_per_second": c.RequestsPerSecond, "requests_burst": c.RequestsBurst} {
 		if n < 0 {
 			bad("reads."+field, fmt.Sprintf("%d cannot be a limit; use a number above 0, or 0 for none", n))
 		}
+	}
+	if c.RequestsBurst > 0 && c.RequestsPerSecond == 0 {
+		bad("reads.requests_burst", "is of use only beside the rate; set that, or remove this")
 	}
 	if c.Timeout < time.Second || c.Timeout > 10*time.Minute {
 		bad("reads.timeout", fmt.Sprintf("%v cannot work; use 1s to 10m, the most that a store takes", c.Timeout))
@@ -67,6 +75,8 @@ type Excess struct {
 	Key string
 	// Busy: the limit is one of what is under way, so that the same read may be taken later.
 	Busy bool
+	// Wait is after what time it may be, if that is known.
+	Wait time.Duration
 	text string
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -81,12 +82,16 @@ type Tenant struct {
 
 	mu       sync.Mutex
 	cfg      WriteConfig // this replica's part
-	weight   int64
+	weight   atomic.Int64
 	samples  bucket
 	requests bucket
 	bytes    bucket
+	reads    bucket
 	writing  int64
 	asked    int64 // samples of the last request that had to wait
+
+	// Of the Budget, and guarded by its lock: bytes, and the weight while there are some.
+	held, heldWeight int64
 }
 
 // Name is the tenant's.
@@ -98,10 +103,12 @@ func (t *Tenant) configure(cfg TenantConfig, replicas int64, now time.Time) {
 	w := cfg.Writes
 	w.SamplesBurst, w.RequestsBurst, w.BytesBurst = burst(w.SamplesBurst, w.SamplesPerSecond), burst(w.RequestsBurst, w.RequestsPerSecond), burst(w.BytesBurst, w.BytesPerSecond)
 	t.cfg = w.part(max(1, replicas))
-	t.weight = cfg.Weight
+	t.weight.Store(cfg.Weight)
 	t.samples.configure(t.cfg.SamplesPerSecond, t.cfg.SamplesBurst, now)
 	t.requests.configure(t.cfg.RequestsPerSecond, t.cfg.RequestsBurst, now)
 	t.bytes.configure(t.cfg.BytesPerSecond, t.cfg.BytesBurst, now)
+	r := &cfg.Reads
+	t.reads.configure(share(r.RequestsPerSecond, max(1, replicas)), share(burst(r.RequestsBurst, r.RequestsPerSecond), max(1, replicas)), now)
 	t.series.configure(t.cfg.ActiveSeries, t.cfg.NewSeriesPerMinute, t.cfg.ActiveWindow, now)
 }
 
@@ -219,6 +226,30 @@ func NotStored(tenants []*Tenant, n []int) {
 	}
 }
 
+// BeginRead counts a read of the tenants against the rate of each, or of none and says for which it must wait.
+func BeginRead(tenants []*Tenant, now time.Time) *Excess {
+	for i, t := range tenants {
+		t.mu.Lock()
+		wait := t.reads.wait(1, now)
+		limit := fmt.Sprintf("%g a second, and %g at once", t.reads.rate, t.reads.size)
+		if wait == 0 {
+			t.reads.take(1)
+		}
+		t.mu.Unlock()
+		if wait > 0 {
+			for _, before := range tenants[:i] {
+				before.mu.Lock()
+				before.reads.take(-1)
+				before.mu.Unlock()
+			}
+			e := over("too many reads", "requests_per_second", limit, fmt.Sprintf("try again in %.1f s", wait.Seconds()))
+			e.Busy, e.Wait = true, wait
+			return e
+		}
+	}
+	return nil
+}
+
 // Request judges what a single request has: series and samples that would be stored.
 func (t *Tenant) Request(series, samples int) *Over {
 	t.mu.Lock()
@@ -254,7 +285,7 @@ type Usage struct {
 	Used float64
 }
 
-// Usage lists the limits of the tenant's writes that have a usage, as this replica holds them.
+// Usage lists the limits of the tenant that have a usage, as this replica holds them.
 func (t *Tenant) Usage(now time.Time) (out []Usage) {
 	active, away := t.series.Active(now)
 	t.mu.Lock()
@@ -266,6 +297,9 @@ func (t *Tenant) Usage(now time.Time) (out []Usage) {
 		if b.bucket.rate > 0 {
 			out = append(out, Usage{b.key, b.size, b.used(now)})
 		}
+	}
+	if t.reads.rate > 0 {
+		out = append(out, Usage{"reads.requests_burst", t.reads.size, t.reads.used(now)})
 	}
 	if n := t.cfg.Concurrent; n > 0 {
 		out = append(out, Usage{"concurrent", float64(n), float64(t.writing)})

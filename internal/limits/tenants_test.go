@@ -92,6 +92,27 @@ func TestRates(t *testing.T) {
 	}
 }
 
+// The rate of reads under, at and over its limit, and after the wait; what one of several tenants refuses costs none.
+func TestReadRate(t *testing.T) {
+	ts := NewTenants()
+	cfg := Defaults()
+	cfg.Reads.RequestsPerSecond, cfg.Reads.RequestsBurst = 2, 3
+	ts.Configure(&cfg, []string{"a", "b"}, 1, start)
+	a, b := ts.Of("a"), ts.Of("b")
+	for i, s := range []struct {
+		at   time.Duration
+		wait time.Duration
+	}{{0, 0}, {0, 0}, {0, 0}, {0, 500 * time.Millisecond}, {499 * time.Millisecond, time.Millisecond}, {500 * time.Millisecond, 0}, {500 * time.Millisecond, 500 * time.Millisecond}} {
+		e := BeginRead([]*Tenant{b, a}, start.Add(s.at))
+		if (e == nil) != (s.wait == 0) || e != nil && (!e.Busy || e.Wait.Round(time.Microsecond) != s.wait || e.Key != "requests_per_second" || !strings.Contains(e.Error(), "limits.reads.requests_per_second allows 2 a second, and 3 at once")) {
+			t.Errorf("%d: %+v", i, e)
+		}
+	}
+	if a.reads.left != b.reads.left {
+		t.Errorf("%v and %v left", a.reads.left, b.reads.left)
+	}
+}
+
 func TestConcurrentWrites(t *testing.T) {
 	_, a := limited(WriteConfig{Concurrent: 2})
 	all := []*Tenant{a}
