@@ -46,28 +46,11 @@ func (at Site) Configure(dir string, now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var users strings.Builder
-	cost := at.Cost
-	if cost == 0 {
-		cost = BcryptCost
+	users, err := at.passwords()
+	if err != nil {
+		return "", err
 	}
-	for _, name := range []string{User, "bob"} {
-		hash, err := auth.HashPassword(Password, cost)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&users, "%s:%s\n", name, hash)
-	}
-	if at.Crowd > 0 {
-		hash, err := auth.HashPassword(Password, crowdCost)
-		if err != nil {
-			return "", err
-		}
-		for n := range at.Crowd {
-			fmt.Fprintf(&users, "%s:%s\n", CrowdName(n), hash)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(dir, "htpasswd"), []byte(users.String()), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "htpasswd"), []byte(users), 0o600); err != nil {
 		return "", err
 	}
 	listen := at.Listen
@@ -101,4 +84,30 @@ upstream:
   %s
 %s
 `, at.HTTPS, at.Plain, policy, at.Admin, listen, pair.CertFile, pair.KeyFile, User, Tenant, at.Store, at.Upstream, at.Sections), 0o600)
+}
+
+// passwords is the htpasswd file.
+func (at Site) passwords() (string, error) {
+	var users strings.Builder
+	cost := at.Cost
+	if cost == 0 {
+		cost = BcryptCost
+	}
+	for _, name := range []string{User, "bob"} {
+		hash, err := auth.HashPassword(Password, cost)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&users, "%s:%s\n", name, hash)
+	}
+	if at.Crowd > 0 {
+		hash, err := auth.HashPassword(Password, crowdCost)
+		if err != nil {
+			return "", err
+		}
+		for n := range at.Crowd {
+			fmt.Fprintf(&users, "%s:%s\n", CrowdName(n), hash)
+		}
+	}
+	return users.String(), nil
 }

@@ -382,7 +382,7 @@ func TestDenialsTakeAlike(t *testing.T) {
 			t.Errorf("a denial of %s takes longer than one of an unknown user in %.0f%% of all pairs", name, 100*p)
 		}
 	}
-	if p := longer("sha512, bare", "sha1, bare"); p < .95 {
+	if p := longer("sha512, bare", "sha1, bare"); p <= .5+tolerance { // it must fail where there is something to see
 		t.Errorf("the comparison is blind: what takes longer by far is longer in %.0f%%", 100*p)
 	}
 }
