@@ -76,7 +76,7 @@ func (a attack) run(ctx context.Context, b *bench) error {
 with the same attack on the control, a process that does TLS where the scene has it, and reads on. All the time the client sends %d
 samples a request to the gateway, %d requests a second over kept connections and %d over new ones.
 `, a.connections, attackRate, a.seconds, cpu, clientSamples, keptRate, newRate)
-	fmt.Printf("%-40s %-5s %20s %20s %20s %13s %10s %7s\n", "", "", "before p50/p99 ms", "control p50/p99 ms", "attack p50/p99 ms", "p99 of before", "of control", "failed")
+	fmt.Printf("%-42s %-4s %18s %18s %18s %13s %10s %6s\n", "", "", "before p50/p99 ms", "control p50/p99 ms", "attack p50/p99 ms", "p99 of before", "of control", "failed")
 	var felt []string
 	for _, sc := range scenes() {
 		if !a.scenes.MatchString(sc.name) {
@@ -154,7 +154,7 @@ type spell struct {
 	felt    [2]felt
 	gateway float64 // its CPU, cores
 	cost    float64 // the attacker's CPU, seconds
-	end     string  // the attacker's last account
+	open    string  // connections, as the attacker counts them at last
 }
 
 // spend lets the client send for a.seconds, under an attack on url if that is not empty.
@@ -176,7 +176,7 @@ func (a attack) spend(ctx context.Context, g *gateway, c *client, tool, url stri
 		}
 		finish = func() error {
 			err := cmd.Wait()
-			sp.cost, sp.end = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), ending(said.String())
+			sp.cost, sp.open = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), connected(said.String())
 			if errors.As(err, new(*exec.ExitError)) {
 				err = nil
 			}
@@ -233,16 +233,16 @@ func (sc scene) report(spells []spell) (unfelt bool) {
 	unfelt = true
 	name := sc.name
 	for i, kind := range []string{"kept", "new"} {
-		fmt.Printf("%-40s %-5s", name, kind)
+		fmt.Printf("%-42s %-4s", name, kind)
 		var p99 []float64
 		failed := 0
 		for _, sp := range spells {
 			f := sp.felt[i]
 			p99 = append(p99, measure.Quantile(f.seconds, .99))
 			failed += f.failed
-			fmt.Printf(" %9.1f / %8.1f", 1000*measure.Median(f.seconds), 1000*p99[len(p99)-1])
+			fmt.Printf(" %9.1f / %6.1f", 1000*measure.Median(f.seconds), 1000*p99[len(p99)-1])
 		}
-		fmt.Printf(" %12.2fx %9.2fx %7d\n", p99[2]/p99[0], p99[2]/p99[1], failed)
+		fmt.Printf(" %12.2fx %9.2fx %6d\n", p99[2]/p99[0], p99[2]/p99[1], failed)
 		for _, sp := range spells {
 			if p := sp.felt[i].problem; p != nil {
 				fmt.Println("    the first failure:", p)
@@ -251,19 +251,17 @@ func (sc scene) report(spells []spell) (unfelt bool) {
 		unfelt = unfelt && p99[2] < 2*p99[0] && failed == 0
 		name = ""
 	}
-	fmt.Printf("    gateway's CPU %.2f, %.2f, %.2f cores; attacker's %.1f, %.1f s; at its end, of the control: %s; of the gateway: %s\n",
-		spells[0].gateway, spells[1].gateway, spells[2].gateway, spells[1].cost, spells[2].cost, spells[1].end, spells[2].end)
+	fmt.Printf("    gateway's CPU %.2f, %.2f, %.2f cores; attacker's %.1f, %.1f s; connections open at its end: %s of the control, %s of the gateway\n",
+		spells[0].gateway, spells[1].gateway, spells[2].gateway, spells[1].cost, spells[2].cost, spells[1].open, spells[2].open)
 	return unfelt
 }
 
-// ending is the attacker's last account of its connections.
-func ending(said string) string {
+// connected is the number of connections in the last of the attacker's accounts.
+func connected(said string) string {
 	said = regexp.MustCompile(`\x1b\[[0-9;]*[A-Za-z]`).ReplaceAllString(said, "")
-	var words []string
-	for _, name := range []string{"connected", "pending", "closed", "error", "service available"} {
-		if all := regexp.MustCompile(name+`:\s+(\w+)`).FindAllStringSubmatch(said, -1); all != nil {
-			words = append(words, name+" "+all[len(all)-1][1])
-		}
+	all := regexp.MustCompile(`connected:\s+(\d+)`).FindAllStringSubmatch(said, -1)
+	if all == nil {
+		return "?"
 	}
-	return strings.Join(words, ", ")
+	return all[len(all)-1][1]
 }
