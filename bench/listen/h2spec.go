@@ -26,7 +26,7 @@ func h2spec(ctx context.Context, b *bench) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g, err := b.gateway(ctx, "h2spec", "")
+	g, err := b.gateway(ctx, "h2spec-files", "")
 	if err != nil {
 		return err
 	}
