@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,15 +20,30 @@ import (
 	"m3gateway/internal/faultnet"
 )
 
-// The fault matrix: each fault befalls the member that a tenant's writes go to, one of two, under the steady load of a real
-// Prometheus, of senders that repeat what was not acknowledged, and of a reader. The gateways run with the defaults of their
-// configuration. Nothing that was acknowledged may be lost, whatever happens.
+// The fault matrix: each fault befalls the member that a tenant's writes go to, one of two, or either of the two among which its
+// batches are divided, under the steady load of a real Prometheus, of senders that repeat what was not acknowledged, and of a
+// reader. The gateways run with the defaults of their configuration. Nothing that was acknowledged may be lost, whatever happens,
+// and each sender must be heard again when it is over.
 
-const (
-	faultBefore = 4 * time.Second
-	faultLong   = 12 * time.Second // more than the defaults need to find a member out that says nothing
-	faultAfter  = 5 * time.Second
-)
+// faultTimes say how long a case takes, and how many there are at a time.
+type faultTimes struct {
+	before, during, after time.Duration
+	pace                  time.Duration // between the writes of a sender
+	together              int
+}
+
+// timesOfFaults are short, with all cases at once, unless M3GATEWAY_FAULTS is long: then two at a time, so that latencies mean
+// more. During is more than the defaults need to find a member out that says nothing.
+func timesOfFaults(cases int) faultTimes {
+	if os.Getenv("M3GATEWAY_FAULTS") == "long" {
+		return faultTimes{before: 4 * time.Second, during: 12 * time.Second, after: 5 * time.Second, pace: writerPace, together: 2}
+	}
+	return faultTimes{before: 3 * time.Second, during: 12 * time.Second, after: 2 * time.Second, pace: 3 * writerPace, together: cases}
+}
+
+// beforeHandover is longer than a round of probes, as all members that are found in the first one count as having been there all
+// along: one that comes later owns series from a bound on that is known 10 s before.
+const beforeHandover = 10 * time.Second
 
 // faultCase is a gateway before two members, one of which something befalls.
 type faultCase struct {
@@ -38,6 +56,10 @@ type faultCase struct {
 	named bool
 	// refusals are allowed: the fault is an answer that judges the data.
 	refusals bool
+	// divided says that the case is one for routing: series too.
+	divided bool
+	// series is for the case with that routing: each batch is divided among the members.
+	series bool
 
 	stores  []*prometheus // nil where the store is not ours
 	proxies []*faultnet.Proxy
@@ -76,26 +98,26 @@ func faultCases() []*faultCase {
 		return func(_ *testing.T, c *faultCase) { c.names.Feel(m) }
 	}
 	return []*faultCase{
-		{name: "kill -9, started again", own: true, strike: signal(syscall.SIGKILL), lift: restart},
+		{name: "kill -9, started again", divided: true, own: true, strike: signal(syscall.SIGKILL), lift: restart},
 		{name: "SIGTERM, started again", own: true, strike: signal(syscall.SIGTERM), lift: restart},
-		{name: "SIGSTOP, SIGCONT", own: true, strike: signal(syscall.SIGSTOP), lift: signal(syscall.SIGCONT)},
+		{name: "SIGSTOP, SIGCONT", divided: true, own: true, strike: signal(syscall.SIGSTOP), lift: signal(syscall.SIGCONT)},
 		{name: "restarted at once", own: true, lift: func(*testing.T, *faultCase) {}, strike: func(t *testing.T, c *faultCase) {
 			c.stores[c.home].terminate(t)
 			c.stores[c.home].restart(t)
 		}},
 		{name: "connections refused", strike: fault(faultnet.Fault{Refuse: true}), lift: none},
 		{name: "reset at the first byte", strike: fault(faultnet.Fault{ResetAfter: -1}), lift: none},
-		{name: "reset at byte 700", strike: fault(faultnet.Fault{ResetAfter: 700}), lift: none},
-		{name: "half-open connections", strike: fault(faultnet.Fault{HalfOpen: true}), lift: none},
-		{name: "black hole", strike: fault(faultnet.Fault{BlackHole: true}), lift: none},
-		{name: "500 to writes", strike: fault(faultnet.Fault{Status: 500, Only: write}), lift: none},
+		{name: "reset at byte 700", divided: true, strike: fault(faultnet.Fault{ResetAfter: 700}), lift: none},
+		{name: "half-open connections", divided: true, strike: fault(faultnet.Fault{HalfOpen: true}), lift: none},
+		{name: "black hole", divided: true, strike: fault(faultnet.Fault{BlackHole: true}), lift: none},
+		{name: "500 to writes", divided: true, strike: fault(faultnet.Fault{Status: 500, Only: write}), lift: none},
 		{name: "503 to everything", strike: fault(faultnet.Fault{Status: 503}), lift: none},
-		{name: "400 to writes", refusals: true, strike: fault(faultnet.Fault{Status: 400, Only: write}), lift: none},
-		{name: "answers after 30 s", strike: fault(faultnet.Fault{Delay: 30 * time.Second}), lift: none},
-		{name: "answers at 1 B/s", strike: fault(faultnet.Fault{BytesPerSecond: 1}), lift: none},
-		{name: "the name moves, and back", named: true, strike: names("127.0.0.3"), lift: names("127.0.0.2")},
-		{name: "one more member, and one less", named: true, strike: names("127.0.0.2", "127.0.0.3"), lift: names("127.0.0.2")},
-		{name: "the name's address dies and moves", named: true, lift: none, strike: func(t *testing.T, c *faultCase) {
+		{name: "400 to writes", divided: true, refusals: true, strike: fault(faultnet.Fault{Status: 400, Only: write}), lift: none},
+		{name: "answers after 30 s", divided: true, strike: fault(faultnet.Fault{Delay: 30 * time.Second}), lift: none},
+		{name: "answers at 1 B/s", divided: true, strike: fault(faultnet.Fault{BytesPerSecond: 1}), lift: none},
+		{name: "the name moves, and back", divided: true, named: true, strike: names("127.0.0.3"), lift: names("127.0.0.2")},
+		{name: "one more member, and one less", divided: true, named: true, strike: names("127.0.0.2", "127.0.0.3"), lift: names("127.0.0.2")},
+		{name: "the name's address dies and moves", divided: true, named: true, lift: none, strike: func(t *testing.T, c *faultCase) {
 			fault(faultnet.Fault{Refuse: true})(t, c)
 			names("127.0.0.3")(t, c)
 		}},
@@ -104,8 +126,20 @@ func faultCases() []*faultCase {
 	}
 }
 
+// bySeries are the cases whose gateway divides batches.
+func bySeries() (out []*faultCase) {
+	for _, c := range faultCases() {
+		if c.divided {
+			c.series, c.name = true, c.name+", by series"
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 func TestFaultMatrix(t *testing.T) {
-	cases := faultCases()
+	cases := slices.Concat(faultCases(), bySeries())
+	times := timesOfFaults(len(cases))
 	began := time.Now()
 	phase := func(name string) { t.Logf("%s after %.1f s", name, time.Since(began).Seconds()) }
 	shared := []*prometheus{startReceiver(t), startReceiver(t)}
@@ -121,20 +155,24 @@ func TestFaultMatrix(t *testing.T) {
 		})
 	}
 	starting.Wait()
+	if t.Failed() {
+		return
+	}
 	sender := startSenderTo(t, cases)
 	phase("all started")
-	whole := t
-	t.Run("cases", func(t *testing.T) {
-		for _, c := range cases {
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
-				c.run(t, whole)
-			})
-		}
-	})
+	var running sync.WaitGroup // parallel subtests would be as many as there are CPUs, and these mostly wait
+	turns := make(chan struct{}, times.together)
+	for _, c := range cases {
+		running.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			c.run(t, times)
+		})
+	}
+	running.Wait()
 	phase("all over")
 	for _, c := range cases {
-		c.verify(t, sender)
+		t.Run(c.name, func(t *testing.T) { c.verify(t, sender) })
 	}
 	phase("all read back")
 	t.Log(table(cases))
@@ -143,7 +181,7 @@ func TestFaultMatrix(t *testing.T) {
 // table is what was seen.
 func table(cases []*faultCase) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%-34s %9s %6s %7s %7s %10s %10s %10s %9s %8s\n", fmt.Sprintf("for %v, one of two members", faultLong),
+	fmt.Fprintf(&b, "\n%-44s %9s %6s %7s %7s %10s %10s %10s %9s %8s\n", fmt.Sprintf("batches of %d samples; one of two members", seriesOfWriter),
 		"requests", "acked", "lost", "failed", "recovered", "p99 before", "p99", "longest", "reads")
 	for _, c := range cases {
 		b.WriteString(c.row)
@@ -173,6 +211,12 @@ func (c *faultCase) start(t *testing.T) {
 			c.proxies, urls = append(c.proxies, p), append(urls, "http://"+p.Addr())
 		}
 		upstream = fmt.Sprintf("  urls: [%s]\n", strings.Join(urls, ", "))
+	}
+	if c.series {
+		upstream += "  routing: series\n"
+		if c.named {
+			upstream += "  handover: 1s\n"
+		}
 	}
 	writeFile(t, filepath.Join(dir, "htpasswd"), passwd(t, c.user))
 	g := &gateway{caFile: caFile}
@@ -218,24 +262,50 @@ remote_write:
 }
 
 // run lets the fault strike and end under load.
-func (c *faultCase) run(t, whole *testing.T) {
-	c.load = startLoad(t, c.gateway.client(t, c.user), 3)
+func (c *faultCase) run(t *testing.T, times faultTimes) {
+	handover := c.series && c.named // to the second member
+	if handover {
+		times.before = beforeHandover
+	}
+	c.load = startLoad(t, c.gateway.client(t, c.user), 3, times.pace)
 	defer c.load.end()
-	time.Sleep(faultBefore)
+	time.Sleep(times.before)
 	if !c.named {
-		c.home = c.load.home(t, c.gateway, c.proxies)
+		written := writtenTo(t, c.gateway, c.proxies)
+		for i, n := range written {
+			if n > written[c.home] {
+				c.home = i
+			}
+			if n == 0 && c.series {
+				t.Errorf("%s: member %d has had no part of any batch", c.name, i)
+			}
+		}
+		if written[c.home] == 0 {
+			t.Errorf("%s: nothing was written", c.name)
+		}
 	}
 	struck := time.Now()
-	c.strike(whole, c)
-	time.Sleep(time.Until(struck.Add(faultLong)))
-	c.lift(whole, c)
+	c.strike(t, c)
+	time.Sleep(time.Until(struck.Add(times.during)))
+	if handover {
+		eventually(t, c.name+": the member that came has its share", func() error {
+			if written := writtenTo(t, c.gateway, c.proxies); written[1] == 0 {
+				return fmt.Errorf("it has had nothing: %v", written)
+			}
+			return nil
+		})
+	}
+	c.lift(t, c)
 	lifted := time.Now()
-	time.Sleep(faultAfter)
+	if err := c.load.acknowledgedSince(lifted); err != nil {
+		t.Errorf("%s: %v", c.name, err)
+	}
+	time.Sleep(times.after)
 	c.load.end()
 	c.row = c.load.row(c.name, struck, lifted)
 	for status, n := range c.load.statuses() {
 		if status/100 == 4 && !c.refusals {
-			t.Errorf("%d writes were answered %d", n, status)
+			t.Errorf("%s: %d writes were answered %d", c.name, n, status)
 		}
 	}
 }
@@ -246,21 +316,27 @@ func (c *faultCase) verify(t *testing.T, sender *prometheus) {
 		return
 	}
 	lost := 0
+	type sample struct {
+		series string
+		ms     int64
+	}
 	for _, w := range c.load.writers {
-		stored := map[int64]bool{}
+		stored := map[sample]bool{}
 		for _, s := range c.stores {
-			for _, r := range c.read(t, s, fmt.Sprintf("%s{tenant=%q}[10m]", w.metric, c.user.tenant)) {
+			for _, r := range c.read(t, s, fmt.Sprintf("%s{tenant=%q}[15m]", w.metric, c.user.tenant)) {
 				for _, p := range r.Values {
 					if w.sent[p.ms] != p.value {
 						t.Errorf("%s: read %s at %d, sent was %q", c.name, p.value, p.ms, w.sent[p.ms])
 					}
-					stored[p.ms] = true
+					stored[sample{r.Metric["n"], p.ms}] = true
 				}
 			}
 		}
 		for ms := range w.acked {
-			if !stored[ms] {
-				lost++
+			for n := range seriesOfWriter {
+				if !stored[sample{strconv.Itoa(n), ms}] {
+					lost++
+				}
 			}
 		}
 		if len(w.acked) == 0 {
@@ -275,14 +351,14 @@ func (c *faultCase) verify(t *testing.T, sender *prometheus) {
 		return // Prometheus has dropped what it was told to
 	}
 	// What the real Prometheus has scraped up to half a minute ago has arrived, whatever came between.
-	own := c.read(t, sender, `up{job="self"}[10m]`)
+	own := c.read(t, sender, `up{job="self"}[15m]`)
 	if len(own) != 1 || len(own[0].Values) < 5 {
 		t.Fatalf("%s: the sender has scraped %v", c.name, own)
 	}
 	eventually(t, c.name+": what Prometheus has sent is stored", func() error {
 		stored := map[int64]bool{}
 		for _, s := range c.stores {
-			for _, r := range c.read(t, s, fmt.Sprintf(`up{job="self",tenant=%q}[10m]`, c.user.tenant)) {
+			for _, r := range c.read(t, s, fmt.Sprintf(`up{job="self",tenant=%q}[15m]`, c.user.tenant)) {
 				for _, p := range r.Values {
 					stored[p.ms] = true
 				}
@@ -345,7 +421,7 @@ upstream: {kind: prometheus, urls: [http://%s, http://%s]}
 	balancer := faultnet.NewBalancer(t, backends...)
 	g := &gateway{url: "https://" + balancer.Addr(), addr: balancer.Addr(), caFile: caFile}
 	sender := startSender(t, g, alice, "/api/v1/write", "from: rolling")
-	load := startLoad(t, g.client(t, alice), 6)
+	load := startLoad(t, g.client(t, alice), 6, writerPace)
 	defer load.end()
 	time.Sleep(2 * time.Second)
 	began := time.Now()
