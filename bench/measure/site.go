@@ -28,13 +28,14 @@ const (
 // Site is where a gateway listens and what store it has.
 type Site struct {
 	HTTPS, Plain, Admin, Store string
-	Upstream                   string // a further line of the upstream section
-	Listen                     string // further lines of the listen section, each with its end
-	PerIP                      int    // max_connections_per_ip; 0: the gateway's default
-	Open                       bool   // Plain asks for no password: every request there is User's
-	Sections                   string // further whole sections
-	Cost                       int    // bcrypt cost of the passwords; 0: BcryptCost
-	Crowd                      int    // further users, each its own tenant
+	Members                    []string // further stores, beside Store
+	Upstream                   string   // a further line of the upstream section
+	Listen                     string   // further lines of the listen section, each with its end
+	PerIP                      int      // max_connections_per_ip; 0: the gateway's default
+	Open                       bool     // Plain asks for no password: every request there is User's
+	Sections                   string   // further whole sections
+	Cost                       int      // bcrypt cost of the passwords; 0: BcryptCost
+	Crowd                      int      // further users, each its own tenant
 }
 
 // CrowdName is the nth user of the crowd.
@@ -61,6 +62,10 @@ func (at Site) Configure(dir string, now time.Time) (string, error) {
 	if at.Open {
 		policy = "none, user: " + User
 	}
+	urls := []string{"http://" + at.Store}
+	for _, m := range at.Members {
+		urls = append(urls, "http://"+m)
+	}
 	file := filepath.Join(dir, "gateway.yaml")
 	return file, os.WriteFile(file, fmt.Appendf(nil, `listen:
   https_address: %s
@@ -80,10 +85,10 @@ tenancy:
     bob: {tenants: [team-b]}
 upstream:
   kind: prometheus
-  urls: [http://%s]
+  urls: [%s]
   %s
 %s
-`, at.HTTPS, at.Plain, policy, at.Admin, listen, pair.CertFile, pair.KeyFile, User, Tenant, at.Store, at.Upstream, at.Sections), 0o600)
+`, at.HTTPS, at.Plain, policy, at.Admin, listen, pair.CertFile, pair.KeyFile, User, Tenant, strings.Join(urls, ", "), at.Upstream, at.Sections), 0o600)
 }
 
 // passwords is the htpasswd file.

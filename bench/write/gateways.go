@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 
 	"m3gateway/bench/measure"
@@ -12,6 +13,16 @@ const (
 	wholeName = "gateway serve: HTTP/1.1, basic auth"
 	tlsName   = "gateway serve: TLS, HTTP/1.1, basic auth"
 )
+
+// dividedNames are the rows of gateways with routing: series, by the number of members.
+var dividedNames = []struct {
+	members int
+	name    string
+}{
+	{1, "the same without TLS, routing: series, 1 member"},
+	{2, "the same without TLS, routing: series, 2 members"},
+	{mostMembers, "the same without TLS, routing: series, 8 members"},
+}
 
 // gateways starts the gateways, each a process of its own, and the sender, and returns the ordinary one and the rows of all.
 func (s *stage) gateways(ctx context.Context, b *batch) (*process, []row, error) {
@@ -30,6 +41,7 @@ func (s *stage) gateways(ctx context.Context, b *batch) (*process, []row, error)
 	if err != nil {
 		return nil, nil, err
 	}
+	processes := []*process{ordinary, plain, older}
 	first, second := content{Samples: samples}, content{Samples: samples, Second: true}
 	var rows []row
 	for _, r := range []struct {
@@ -50,7 +62,18 @@ func (s *stage) gateways(ctx context.Context, b *batch) (*process, []row, error)
 		}
 		rows = append(rows, row)
 	}
-	for _, p := range []*process{ordinary, plain, older} {
+	for _, d := range dividedNames {
+		p, err := s.serve(ctx, filepath.Join(s.Dir, fmt.Sprintf("divided-%d", d.members)), measure.Site{Members: s.stores[1:d.members], Upstream: "routing: series"})
+		if err != nil {
+			return nil, nil, err
+		}
+		row, err := s.row(d.name, p, order{URL: p.url, Content: first, Connections: 4})
+		if err != nil {
+			return nil, nil, err
+		}
+		rows, processes = append(rows, row), append(processes, p)
+	}
+	for _, p := range processes {
 		if err := s.verify(p); err != nil {
 			return nil, nil, err
 		}

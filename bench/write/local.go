@@ -275,25 +275,32 @@ func (l *local) agree() error {
 	return nil
 }
 
-// confined is an error unless body is the batch with every series in the tenant.
-func confined(body []byte) error {
-	raw, err := snappy.Decode(nil, body)
-	if err != nil {
-		return err
-	}
-	var req prompb.WriteRequest
-	if err := req.Unmarshal(raw); err != nil {
-		return err
-	}
-	if len(req.Timeseries) != samples {
-		return fmt.Errorf("%d series of %d", len(req.Timeseries), samples)
-	}
-	for i := range req.Timeseries {
-		ts := &req.Timeseries[i]
-		if len(ts.Samples) != 1 || !slices.ContainsFunc(ts.Labels, func(l prompb.Label) bool { return l.Name == "tenant" && l.Value == measure.Tenant }) ||
-			!slices.IsSortedFunc(ts.Labels, func(a, b prompb.Label) int { return cmp.Compare(a.Name, b.Name) }) {
-			return fmt.Errorf("series %d is not the tenant's: %v", i, ts)
+// confined is an error unless bodies are the parts of the batch, none of them empty, with every series in the tenant.
+func confined(bodies ...[]byte) error {
+	series := 0
+	for _, body := range bodies {
+		raw, err := snappy.Decode(nil, body)
+		if err != nil {
+			return err
 		}
+		var req prompb.WriteRequest
+		if err := req.Unmarshal(raw); err != nil {
+			return err
+		}
+		if len(req.Timeseries) == 0 {
+			return errors.New("a part has no series")
+		}
+		series += len(req.Timeseries)
+		for i := range req.Timeseries {
+			ts := &req.Timeseries[i]
+			if len(ts.Samples) != 1 || !slices.ContainsFunc(ts.Labels, func(l prompb.Label) bool { return l.Name == "tenant" && l.Value == measure.Tenant }) ||
+				!slices.IsSortedFunc(ts.Labels, func(a, b prompb.Label) int { return cmp.Compare(a.Name, b.Name) }) {
+				return fmt.Errorf("series %d is not the tenant's: %v", i, ts)
+			}
+		}
+	}
+	if series != samples {
+		return fmt.Errorf("%d series of %d", series, samples)
 	}
 	return nil
 }

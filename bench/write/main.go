@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	var o options
 	flags := flag.NewFlagSet("write", flag.ContinueOnError)
-	flags.IntVar(&o.rounds, "rounds", 15, "rounds; each row is measured once in each, each point of the curve in at most seven")
+	flags.IntVar(&o.rounds, "rounds", 13, "rounds; each row is measured once in each, each point of the curve in at most seven")
 	flags.DurationVar(&o.span, "time", 400*time.Millisecond, "how long each row is measured in each round")
 	flags.StringVar(&o.profile, "profile", "", "directory to write CPU profiles to, taken after the measurement")
 	flags.StringVar(&o.save, "save", "", "file to keep the batch in: one request body, snappy")

@@ -12,15 +12,36 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"m3gateway/bench/measure"
 )
 
-// sink is the store: it reads each write's body and answers 204, as a store of 2.0 does, and GET /last gives the last body
-// back. It prints its address and ends with stdin.
+// mostMembers is how many stores the sink is.
+const mostMembers = 8
+
+// sink is the stores, on addresses of their own: each reads each write's body and answers 204, as a store of 2.0 does, and GET
+// /last gives the last body that came to this address back. It prints its addresses on one line and ends with stdin.
 func sink(stdin io.Reader, stdout io.Writer) error {
+	var addresses []string
+	for range mostMembers {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		addresses = append(addresses, l.Addr().String())
+		go func() { _ = http.Serve(l, member()) }()
+	}
+	fmt.Fprintln(stdout, strings.Join(addresses, " "))
+	_, err := io.Copy(io.Discard, stdin)
+	return err
+}
+
+// member is one of the sink's stores.
+func member() http.Handler {
 	var last atomic.Pointer[[]byte]
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /-/ready", func(http.ResponseWriter, *http.Request) {})
@@ -43,15 +64,7 @@ func sink(stdin io.Reader, stdout io.Writer) error {
 			_, _ = w.Write(*body)
 		}
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	go func() { _ = http.Serve(l, mux) }()
-	fmt.Fprintln(stdout, l.Addr())
-	_, err = io.Copy(io.Discard, stdin)
-	return err
+	return mux
 }
 
 func received(r *http.Request) ([]byte, error) {

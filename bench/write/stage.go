@@ -17,8 +17,9 @@ import (
 // stage has the sender and the sink, each a process of its own, and starts what is measured between them.
 type stage struct {
 	measure.Processes
-	binary  string // gateway
-	store   string // address of the sink
+	binary  string   // gateway
+	store   string   // the first of the stores
+	stores  []string // addresses of the sink
 	orders  *json.Encoder
 	answers *json.Decoder
 }
@@ -34,12 +35,12 @@ func newStage(ctx context.Context, dir string) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if s.stores = strings.Fields(line); err != nil || len(s.stores) != mostMembers {
 		s.Stop()
-		return nil, fmt.Errorf("starting the sink: %w", err)
+		return nil, fmt.Errorf("starting the sink: it said %q: %w", line, err)
 	}
-	s.store = strings.TrimSpace(store)
+	s.store = s.stores[0]
 	return s, nil
 }
 
@@ -60,13 +61,18 @@ type process struct {
 	admin string // a gateway's only
 	pid   int
 	late  bool // it works on after it has answered
+	// members are the stores before which a gateway stands.
+	members []string
 }
 
 // serve starts a gateway whose files are in dir. Its log goes to /dev/null, the access log with it.
 func (s *stage) serve(ctx context.Context, dir string, at measure.Site) (*process, error) {
 	at.Store, at.PerIP = s.store, 5000 // all connections of a curve come from one address
 	pid, err := s.Gateway(ctx, s.binary, dir, &at)
-	return &process{url: "http://" + at.Plain + "/api/v1/write", https: "https://" + at.HTTPS + "/api/v1/write", admin: "http://" + at.Admin, pid: pid}, err
+	return &process{
+		url: "http://" + at.Plain + "/api/v1/write", https: "https://" + at.HTTPS + "/api/v1/write", admin: "http://" + at.Admin, pid: pid,
+		members: append([]string{at.Store}, at.Members...),
+	}, err
 }
 
 // send has the order done.
@@ -126,21 +132,24 @@ func (s *stage) row(name string, p *process, o order) (row, error) {
 	}}, nil
 }
 
-// verify is an error unless a request of 1.0 through p reaches the sink whole and confined.
+// verify is an error unless a request of 1.0 through p reaches its members whole and confined, each with a part of it.
 func (s *stage) verify(p *process) error {
 	if _, err := s.send(order{URL: p.url, Content: content{Samples: samples}, Connections: 1}); err != nil {
 		return err
 	}
-	body, err := measure.Get(context.Background(), "http://"+s.store+"/last")
-	if err != nil {
-		return err
+	var blocks [][]byte
+	for _, m := range p.members {
+		body, err := measure.Get(context.Background(), "http://"+m+"/last")
+		if err != nil {
+			return err
+		}
+		block, err := io.ReadAll(body)
+		if err := errors.Join(err, body.Close()); err != nil {
+			return err
+		}
+		blocks = append(blocks, block)
 	}
-	defer body.Close()
-	block, err := io.ReadAll(body)
-	if err != nil {
-		return err
-	}
-	if err := confined(block); err != nil {
+	if err := confined(blocks...); err != nil {
 		return fmt.Errorf("what the gateway forwarded: %w", err)
 	}
 	return nil
