@@ -161,6 +161,33 @@ func TestHedge(t *testing.T) {
 	})
 }
 
+// The first reads of their kind that hang do not wait for their time limit, though nobody knows yet how long such reads take; nor
+// does one that had to wait for another's hedge.
+func TestHedgeOfTheFirst(t *testing.T) {
+	var n atomic.Int64
+	serve := func(*http.Request) (time.Duration, int) {
+		if n.Add(1) <= 2 {
+			return time.Hour, 200
+		}
+		return time.Millisecond, 200
+	}
+	simulated(t, nil, map[string]*host{"a:1": {serve: serve}, "b:1": {serve: serve}}, func(t *testing.T, p *Pool) {
+		var asked sync.WaitGroup
+		for range 2 {
+			asked.Go(func() {
+				began := time.Now()
+				if status, _, err := ask(p, get()); status != 200 || time.Since(began) > 4*p.cfg.HealthTimeout+time.Second {
+					t.Errorf("%d after %v, %v", status, time.Since(began), err)
+				}
+			})
+		}
+		asked.Wait()
+		if hedges := testutil.ToFloat64(p.metrics.extra.WithLabelValues("read", "hedge")); hedges != 2 {
+			t.Errorf("%v hedges", hedges)
+		}
+	})
+}
+
 // However long queries take, hedges are a small part of the work: as many are under way as Config.Hedge allows.
 func TestHedgesUnderWay(t *testing.T) {
 	var heavy atomic.Bool

@@ -75,8 +75,9 @@ type exchange struct {
 	pending []*attempt
 	tried   []*member
 	hedged  bool
-	again   bool // an attempt on a dead idle connection was repeated
-	renewed bool // one was made over a new connection
+	held    time.Duration // since began: no hedge sooner, as too many others were under way
+	again   bool          // an attempt on a dead idle connection was repeated
+	renewed bool          // one was made over a new connection
 	last    result
 }
 
@@ -281,7 +282,7 @@ func (x *exchange) renew(now time.Time) {
 // nextLook is the time until look has something to do.
 func (x *exchange) nextLook() time.Duration {
 	wait := x.p.suspicion() / 2
-	if after, known := x.hedgeAfter(); known {
+	if after, may := x.hedgeAfter(); may {
 		wait = min(wait, max(after-x.p.now().Sub(x.began), time.Millisecond))
 	}
 	return wait
@@ -290,8 +291,8 @@ func (x *exchange) nextLook() time.Duration {
 // look sees what is to be done for an answer that takes long: a hedge, or a probe of a member that says nothing at all.
 func (x *exchange) look() {
 	now := x.p.now()
-	if after, known := x.hedgeAfter(); known && now.Sub(x.began) >= after {
-		x.hedge()
+	if after, may := x.hedgeAfter(); may && now.Sub(x.began) >= after {
+		x.hedge(now)
 	}
 	for _, a := range x.pending {
 		if now.Sub(a.began) >= x.p.suspicion() && !a.m.heardSince(now.Add(-x.p.suspicion())) {
@@ -302,21 +303,28 @@ func (x *exchange) look() {
 	x.rescue()
 }
 
-// hedgeAfter is the time after which a second request may be sent, or false if none may.
+// hedgeAfter is the time since x began after which a second request may be sent, or false if none may. Until it is known how long
+// its like take it is that of a renewal: the connection may lead nowhere.
 func (x *exchange) hedgeAfter() (time.Duration, bool) {
 	if x.hedged || x.r.Write || x.p.cfg.Hedge == 0 || len(x.tried) > 1 {
 		return 0, false
 	}
-	return x.tail.after()
+	after, known := x.tail.after()
+	if !known {
+		after = 2 * x.p.cfg.HealthTimeout
+	}
+	return max(after, x.held), true
 }
 
-// hedge sends the request to a second member while the first is still at work.
-func (x *exchange) hedge() {
-	x.hedged = true
+// hedge sends the request to a second member while the first is still at work. If too many others are under way, it is looked at
+// again when it has waited twice as long.
+func (x *exchange) hedge(now time.Time) {
 	if !x.p.twice(reading) {
+		x.held = 2 * now.Sub(x.began)
 		return
 	}
-	if m := x.p.pick(x.r, x.tried, x.p.now()); m != nil && x.add("hedge") {
+	x.hedged = true
+	if m := x.p.pick(x.r, x.tried, now); m != nil && x.add("hedge") {
 		x.launch(m, true)
 	}
 }

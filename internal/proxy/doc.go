@@ -51,8 +51,8 @@ type Config struct {
 	// last ten seconds. Default 8: with what the ten seconds before it leave over, a brown-out is not asked a tenth more.
 	RetryBudget int `yaml:"retry_budget_percent"`
 	// Hedge is the share of the requests under way, in percent, that may be under way twice: a read that takes longer than 95% of
-	// its like, at another member; a write that takes ten times as long while its member answers others, over another
-	// connection. 0: none. Default 5.
+	// its like, or twice HealthTimeout while that is not known, at another member; a write that takes ten times as long while its
+	// member answers others, over another connection. 0: none. Default 5.
 	Hedge int `yaml:"hedge_percent"`
 }
 
