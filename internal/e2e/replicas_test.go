@@ -569,8 +569,8 @@ func (f *fleet) load(i int, stop <-chan struct{}, total *atomic.Int64) func() {
 func TestRenewalAndOutage(t *testing.T) {
 	t.Parallel()
 	f := startFleet(t, "tls-alpn-01", 45*time.Second, "PEBBLE_WFE_NONCEREJECT=15", "PEBBLE_VA_NOSLEEP=1")
+	f.startAll() // nobody can be validated before all three run
 	close(f.door.open)
-	f.startAll()
 	seen := []string{f.agreed()}
 
 	stop := make(chan struct{})
