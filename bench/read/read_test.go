@@ -146,7 +146,7 @@ func TestRun(t *testing.T) {
 	if err := run(context.Background(), []string{"x"}); err == nil {
 		t.Error("an argument is ignored")
 	}
-	if err := fetch(context.Background(), "http://127.0.0.1:1/", os.DevNull); err == nil {
+	if err := measure.Fetch(context.Background(), "http://127.0.0.1:1/", os.DevNull); err == nil {
 		t.Error("nothing is fetched from nowhere")
 	}
 }

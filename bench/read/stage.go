@@ -248,20 +248,6 @@ func (s *stage) profile(ctx context.Context, file string) error {
 		_, err := s.send(order{URL: s.servers[len(s.servers)-1].url, Content: panel, Connections: 4, Time: d + 2*time.Second})
 		sent <- err
 	}()
-	err := fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", s.admin, d.Seconds()), file)
+	err := measure.Fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", s.admin, d.Seconds()), file)
 	return errors.Join(err, <-sent)
-}
-
-func fetch(ctx context.Context, url, file string) error {
-	body, err := measure.Get(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, body)
-	return errors.Join(err, f.Close())
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -162,20 +161,6 @@ func (s *stage) profile(ctx context.Context, g *process, file string, d time.Dur
 		_, err := s.send(order{URL: g.url, Content: content{Samples: samples}, Connections: 4, Time: d + 2*time.Second})
 		sent <- err
 	}()
-	err := fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", g.admin, d.Seconds()), file)
+	err := measure.Fetch(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%.0f", g.admin, d.Seconds()), file)
 	return errors.Join(err, <-sent)
-}
-
-func fetch(ctx context.Context, url, file string) error {
-	body, err := measure.Get(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, body)
-	return errors.Join(err, f.Close())
 }

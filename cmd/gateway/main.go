@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,14 @@ type cli struct {
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
+}
+
+// json prints v for other programs.
+func (s streams) json(v any) error {
+	enc := json.NewEncoder(s.out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }
 
 func main() {

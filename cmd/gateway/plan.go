@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,10 +61,7 @@ func (c *planCmd) Run(ctx context.Context, std streams) error {
 		}
 	}
 	if c.JSON {
-		enc := json.NewEncoder(std.out)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(struct {
+		return std.json(struct {
 			plan.Plan
 			WhatIf []plan.Variant `json:"what_if,omitempty"`
 		}{base, variants})

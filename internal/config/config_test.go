@@ -60,6 +60,27 @@ func matches(got, want string) bool {
 	return got == ""
 }
 
+// wantProblems fails unless err has exactly the problems that the .want file beside the .bad.yaml file lists.
+func wantProblems(t *testing.T, file string, err error) {
+	t.Helper()
+	data, err2 := os.ReadFile(strings.TrimSuffix(file, ".bad.yaml") + ".want")
+	if err2 != nil {
+		t.Fatal(err2)
+	}
+	want := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
+	var got []string
+	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+		got = append(got, e.Error())
+	}
+	ok := len(got) == len(want)
+	for i := range want {
+		ok = ok && matches(got[i], file+":"+want[i])
+	}
+	if !ok {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // Each x.bad.yaml must fail with exactly the problems of x.want: line, column, offending text, remedy.
 func TestBad(t *testing.T) {
 	for _, file := range glob(t, "testdata/*.bad.yaml", 60) {
@@ -71,22 +92,7 @@ func TestBad(t *testing.T) {
 			if len(files) == 0 || files[0] != file {
 				t.Errorf("files %q; want %q first", files, file)
 			}
-			data, err2 := os.ReadFile(strings.TrimSuffix(file, ".bad.yaml") + ".want")
-			if err2 != nil {
-				t.Fatal(err2)
-			}
-			want := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
-			var got []string
-			for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
-				got = append(got, e.Error())
-			}
-			ok := len(got) == len(want)
-			for i := range want {
-				ok = ok && matches(got[i], file+":"+want[i])
-			}
-			if !ok {
-				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-			}
+			wantProblems(t, file, err)
 			for _, secret := range []string{"hunter2", envPassword} {
 				if strings.Contains(err.Error(), secret) {
 					t.Errorf("the message shows the secret %q:\n%v", secret, err)
