@@ -484,6 +484,9 @@ func TestClientGoes(t *testing.T) {
 	}
 	for _, kind := range []string{"m3", "prometheus"} {
 		h := newHeld(t, false)
+		h.mu.Lock()
+		h.left = true
+		h.mu.Unlock()
 		g := start(t, kind, h.upstream)
 		for _, route := range []string{"GET /api/v1/query_range?query=up&start=1&end=2&step=1", "POST /api/v1/query_range", "POST /api/v1/labels", "GET /api/v1/label/job/values", "POST /api/v1/series"} {
 			method, path, _ := strings.Cut(route, " ")
