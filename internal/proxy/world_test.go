@@ -119,7 +119,7 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 		<-req.Context().Done()
 		return nil, req.Context().Err()
 	}
-	refuses, silent, notReady, noReads, queryFails, serve := h.refuses, h.silent, h.notReady, h.noReads, h.queryFails, h.serve
+	refuses, silent, notReady, noReads, queryFails := h.refuses, h.silent, h.notReady, h.noReads, h.queryFails
 	probe := req.URL.Path == probePath || req.URL.Path == "/q"
 	if !probe && len(h.seen) < 100 {
 		h.seen = append(h.seen, req)
@@ -150,9 +150,8 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	default:
 		h.served.Add(1)
-		var took time.Duration
-		took, status = serve(req)
-		if err := h.work(req.Context(), took); err != nil {
+		var err error
+		if status, err = h.work(req); err != nil {
 			return nil, err
 		}
 		if status == 0 {
@@ -162,23 +161,29 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(text)), ContentLength: int64(len(text)), Request: req}, nil
 }
 
-// work waits for a slot, and then takes its time.
-func (h *host) work(ctx context.Context, took time.Duration) error {
+// work waits for a slot, and then takes the time that the host takes then, not when the request came: those that wait for a slow
+// host are served fast once it is fast again.
+func (h *host) work(req *http.Request) (status int, err error) {
+	ctx := req.Context()
 	if h.slots != nil {
 		select {
 		case h.slots <- struct{}{}:
 			defer func() { <-h.slots }()
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
+	h.mu.Lock()
+	serve := h.serve
+	h.mu.Unlock()
+	took, status := serve(req)
 	timer := time.NewTimer(took)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
+		return status, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }
 
