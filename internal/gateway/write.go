@@ -169,15 +169,17 @@ func writeMedia(head http.Header) (remotewrite.Protocol, error) {
 // Only as many batches as the CPUs can work on are held decoded, whatever the number of senders: a batch is ten times as
 // large then as before and after, and more of them at once would be no faster.
 func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewrite.Protocol, policy *remotewrite.Policy, x *exchange) (*buf.Buffer, remotewrite.Result, error) {
-	select {
-	case h.working <- struct{}{}:
-		defer func() { <-h.working }()
-	case <-ctx.Done():
-		body.Release()
-		return nil, remotewrite.Result{}, errGone
-	}
 	size := len(body.B)
-	decoded, err := h.decode(body, x)
+	n, err := h.decodedLen(body.B, x)
+	if err == nil && h.working.Take(ctx, x.lane.tenants[0], n) != nil {
+		err = errGone
+	}
+	if err != nil {
+		body.Release()
+		return nil, remotewrite.Result{}, err
+	}
+	defer h.working.Done()
+	decoded, err := h.decode(body, int(n), x)
 	if err != nil {
 		return nil, remotewrite.Result{}, err
 	}
@@ -266,20 +268,25 @@ func (h *Handler) encode(c *remotewrite.Confiner, decoded []byte, room int, orde
 	return out, res, x.loan.resize(int64(held + len(enc)))
 }
 
-// decode undoes the snappy block in body and releases it.
-func (h *Handler) decode(body *buf.Buffer, x *exchange) (*buf.Buffer, error) {
-	defer body.Release()
-	n, err := remotewrite.DecodedLen(body.B)
+// decodedLen is the length of the decoded snappy block in body, if the tenant may send as much.
+func (h *Handler) decodedLen(body []byte, x *exchange) (int64, error) {
+	n, err := remotewrite.DecodedLen(body)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	if limit, key := x.decodedBytes(); int64(n) > limit {
-		return nil, tooLarge("the decoded request", limit, key)
+		return 0, tooLarge("the decoded request", limit, key)
 	}
+	return int64(n), nil
+}
+
+// decode undoes the snappy block of n bytes in body and releases it.
+func (h *Handler) decode(body *buf.Buffer, n int, x *exchange) (decoded *buf.Buffer, err error) {
+	defer body.Release()
 	if err := x.loan.resize(int64(len(body.B) + n)); err != nil {
 		return nil, err
 	}
-	decoded := h.bufs.Get(n)
+	decoded = h.bufs.Get(n)
 	if decoded.B, err = remotewrite.Decode(decoded.B, body.B); err != nil {
 		decoded.Release()
 		return nil, err
