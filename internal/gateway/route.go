@@ -60,7 +60,7 @@ type Handler struct {
 	editors   sync.Pool
 	gzips     sync.Pool
 	zstds     sync.Pool
-	hsts      string        // the header's value; empty: none
+	hsts      string // the header's value; empty: none
 	mux       *chi.Mux
 }
 
