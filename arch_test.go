@@ -21,11 +21,12 @@ const module = "m3gateway/"
 var mayImport = map[string][]string{
 	"cmd/gateway":     {"internal/app", "internal/auth", "internal/bootstrap", "internal/certs", "internal/config", "internal/m3", "internal/plan", "internal/smoke", "internal/tenant"},
 	"cmd/gateway-dev": {"internal/app", "internal/auth", "internal/certs", "internal/devstore", "internal/remotewrite"},
-	"internal/app": {"internal/auth", "internal/buf", "internal/certs", "internal/config", "internal/gateway", "internal/limits",
+	"internal/app": {"internal/audit", "internal/auth", "internal/buf", "internal/certs", "internal/config", "internal/gateway", "internal/limits",
 		"internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
-	"internal/config": {"internal/auth", "internal/bootstrap", "internal/certs", "internal/limits", "internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
-	"internal/gateway": {"internal/auth", "internal/tenant", "internal/limits", "internal/remotewrite", "internal/query", "internal/proxy", "internal/m3", "internal/buf",
+	"internal/config": {"internal/audit", "internal/auth", "internal/bootstrap", "internal/certs", "internal/limits", "internal/listen", "internal/m3", "internal/proxy", "internal/tenant"},
+	"internal/gateway": {"internal/audit", "internal/auth", "internal/tenant", "internal/limits", "internal/remotewrite", "internal/query", "internal/proxy", "internal/m3", "internal/buf",
 		"internal/metadata"},
+	"internal/audit":       nil,
 	"internal/auth":        nil, // a credential knows no tenant
 	"internal/tenant":      nil, // a tenant knows no HTTP and no limits
 	"internal/limits":      nil,

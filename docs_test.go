@@ -468,7 +468,7 @@ func TestNamesExist(t *testing.T) {
 			paths[m[1]] = true
 		}
 	}
-	section := regexp.MustCompile(`^(listen|tls|auth|tenancy|limits|upstream|log)(\.[a-z_]+)+$`)
+	section := regexp.MustCompile(`^(listen|tls|auth|tenancy|limits|upstream|log|audit)(\.[a-z_]+)+$`)
 	for _, doc := range documents {
 		for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(read(t, doc), -1) {
 			if target, _, _ := strings.Cut(m[1], "#"); !strings.Contains(target, "://") {

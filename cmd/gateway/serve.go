@@ -22,7 +22,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return found(c.Config, err)
 	}
-	g, err := app.New(loaded, app.Options{Version: versionText(), Log: std.err, Reload: reload})
+	g, err := app.New(loaded, app.Options{Version: versionText(), Log: std.err, Stdout: std.out, Reload: reload})
 	if err != nil {
 		return err
 	}

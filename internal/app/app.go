@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"m3gateway/internal/audit"
 	"m3gateway/internal/auth"
 	"m3gateway/internal/buf"
 	"m3gateway/internal/certs"
@@ -26,6 +27,8 @@ type Options struct {
 	Version string
 	// Log receives the log, in the format of the `log:` section.
 	Log io.Writer
+	// Stdout receives the audit log with `audit.stdout`. Default os.Stdout.
+	Stdout io.Writer
 	// Reload asks for a reload with each value; nil: only files and the admin port do.
 	Reload <-chan os.Signal
 	// WatchInterval is the time between two looks at the configuration's files. Default 5s.
@@ -43,6 +46,7 @@ type Gateway struct {
 	metrics  *metrics
 	manager  *certs.Manager
 	verifier *auth.Verifier
+	trail    *audit.Log
 	handler  *gateway.Handler
 	server   *listen.Server
 	upstream *proxy.Metrics
@@ -69,17 +73,31 @@ func New(loaded *Loaded, opts Options) (g *Gateway, err error) {
 	if opts.DiscoveryInterval == 0 {
 		opts.DiscoveryInterval = 30 * time.Second
 	}
+	if opts.Stdout == nil {
+		opts.Stdout = os.Stdout
+	}
 	cfg := loaded.Config
 	g = &Gateway{opts: opts, fixed: cfg.Listen.Plain.Fixed(), log: newLog(cfg.Log, opts.Log), metrics: newMetrics(opts.Version)}
 	reg := g.metrics.registry
 	if g.manager, err = certs.New(cfg.TLS, g.log, reg); err != nil {
 		return nil, err
 	}
+	trail, err := audit.Open(cfg.Audit, opts.Stdout, g.log, reg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = trail.Close(context.Background())
+		}
+	}()
+	g.trail = trail
 	g.verifier = auth.NewVerifier(cfg.Auth, reg)
 	g.upstream = proxy.NewMetrics(reg)
 	g.handler = gateway.New(gateway.Config{
 		Verifier: g.verifier, Buffers: new(buf.Pool), Log: g.log, Access: cfg.Log.Access, HSTS: cfg.Listen.HSTSMaxAge, Now: time.Now,
 		Audit: newLog(config.Log{Format: cfg.Log.Format, Level: "info"}, opts.Log),
+		Trail: g.trail,
 	}, reg)
 	g.server = listen.New(cfg.Listen, g.log, reg)
 	if err := g.bind(cfg); err != nil {
@@ -129,6 +147,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer func() {
 		stop()
 		watching.Wait()
+		if err := g.trail.Close(context.WithoutCancel(ctx)); err != nil {
+			g.log.Error("the audit log has lost lines", "error", err)
+		}
 		g.manager.Wait()
 		l := g.current()
 		l.end()

@@ -44,7 +44,7 @@ func needRestart(old, now *config.Config) []string {
 		name     string
 		old, now any
 	}{
-		{"listen", old.Listen, now.Listen}, {"log", old.Log, now.Log}, {"tls.acme", old.TLS.ACME, now.TLS.ACME}, {"auth", a, b},
+		{"listen", old.Listen, now.Listen}, {"log", old.Log, now.Log}, {"audit", old.Audit, now.Audit}, {"tls.acme", old.TLS.ACME, now.TLS.ACME}, {"auth", a, b},
 	} {
 		if !reflect.DeepEqual(s.old, s.now) {
 			out = append(out, s.name)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"m3gateway/internal/audit"
 	"m3gateway/internal/auth"
 	"m3gateway/internal/certs"
 	"m3gateway/internal/limits"
@@ -32,6 +33,7 @@ func Defaults() Config {
 		Limits:   limits.Defaults(),
 		Upstream: Upstream{Store: m3.Defaults(), Pool: proxy.Defaults()},
 		Log:      Log{Format: "json", Level: "info", Access: true},
+		Audit:    audit.Defaults(),
 	}
 	c.Upstream.route()
 	return c
@@ -126,6 +128,7 @@ func (c *Config) Check(bad func(field, problem string)) {
 		bad("auth.certificates", "map client certificates, but tls.client_auth asks for none; set its mode and ca_file, or remove this")
 	}
 	c.Log.Check(in("log"))
+	c.Audit.Check(in("audit"))
 }
 
 // Check calls bad for every field that cannot work, with the remedy.

@@ -362,18 +362,19 @@ upstream: {urls: ["http://127.0.0.1:7201"], basic_auth: {username: "${GATEWAY_TE
 	}
 }
 
-// ACME's storage is written by the gateway itself: it must not be among the files whose change means a reload.
+// ACME's storage and the audit log are written by the gateway itself: they must not be among the files whose change means a reload.
 func TestStorageIsNotWatched(t *testing.T) {
-	_, files, err := Parse("gateway.yaml", []byte(`
+	cfg, files, err := Parse("conf/gateway.yaml", []byte(`
 auth: {htpasswd_file: users}
 tls: {acme: {domains: [metrics.example.com], email: ops@example.com, agree_to_terms: true, storage_dir: acme}}
 upstream: {urls: ["http://127.0.0.1:7201"]}
+audit: {file: log/audit}
 `), testEnv, os.ReadFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"gateway.yaml", "users"}; !reflect.DeepEqual(files, want) {
-		t.Errorf("files %q; want %q", files, want)
+	if want := []string{"conf/gateway.yaml", "conf/users"}; !reflect.DeepEqual(files, want) || cfg.Audit.File != "conf/log/audit" {
+		t.Errorf("files %q; want %q; audit log %q", files, want, cfg.Audit.File)
 	}
 }
 

@@ -17,6 +17,7 @@ type field struct {
 	index  []int // in the struct, through inlined ones
 	typ    reflect.Type
 	path   bool          // a path, relative to the config file
+	output bool          // a path that the gateway writes to
 	bytes  bool          // a size in bytes, written with or without a unit
 	time   bool          // a duration, or a type that reads one among other texts
 	secret bool          // its value is never shown
@@ -40,7 +41,8 @@ func fieldsOf(t reflect.Type) []field {
 		}
 		f := field{
 			key: key, index: []int{i}, typ: sf.Type,
-			path:   sf.Tag.Get("path") == "true",
+			path:   sf.Tag.Get("path") != "",
+			output: sf.Tag.Get("path") == "output",
 			bytes:  sf.Tag.Get("unit") == "bytes",
 			time:   sf.Tag.Get("unit") == "duration",
 			secret: sf.Tag.Get("secret") == "true",
@@ -371,8 +373,8 @@ func (d *decoder) notA(kind string, n *yaml.Node, path string, f field) {
 	d.fail(n, path, " is %s instead of a %s; write %s", text, kind, mend)
 }
 
-// resolve makes a path of the file relative to the file's directory and notes it for the reload watcher. Directories are
-// not noted: what the gateway itself writes there must not look like a change of its configuration.
+// resolve makes a path of the file relative to the file's directory and notes it for the reload watcher. Directories and outputs
+// are not noted: what the gateway itself writes there must not look like a change of its configuration.
 func (d *decoder) resolve(p string, f field) string {
 	if p == "" {
 		return ""
@@ -380,7 +382,7 @@ func (d *decoder) resolve(p string, f field) string {
 	if !filepath.IsAbs(p) {
 		p = filepath.Join(filepath.Dir(d.path), p)
 	}
-	if !strings.HasSuffix(f.key, "_dir") {
+	if !strings.HasSuffix(f.key, "_dir") && !f.output {
 		d.files = append(d.files, p)
 	}
 	return p

@@ -2,6 +2,7 @@
 package config
 
 import (
+	"m3gateway/internal/audit"
 	"m3gateway/internal/auth"
 	"m3gateway/internal/certs"
 	"m3gateway/internal/limits"
@@ -20,6 +21,7 @@ type Config struct {
 	Limits   limits.Config `yaml:"limits"`
 	Upstream Upstream      `yaml:"upstream"`
 	Log      Log           `yaml:"log"`
+	Audit    audit.Config  `yaml:"audit"`
 }
 
 // Upstream is the `upstream:` section: what the store is and where its members are.

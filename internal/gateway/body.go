@@ -22,7 +22,9 @@ type loan struct {
 // resize makes the loan n bytes. It fails, leaving the loan as it was, when the budget has no more.
 func (l *loan) resize(n int64) error {
 	if n > l.held && !l.acquire(n-l.held) {
-		return unavailable("the gateway holds as many bytes as limits.inflight_bytes allows, or this tenant's share of them")
+		r := unavailable("the gateway holds as many bytes as limits.inflight_bytes allows, or this tenant's share of them")
+		r.limits = []string{"limits.inflight_bytes"}
+		return r
 	}
 	if n < l.held {
 		l.release(l.held - n)
@@ -115,7 +117,7 @@ func (h *Handler) readBody(r *http.Request, limit int64, key string, l *loan) (*
 func bodyError(err error) error {
 	var timeout net.Error
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
-		return &refusal{status: http.StatusServiceUnavailable, kind: "timeout", retry: retryAfter,
+		return &refusal{status: http.StatusServiceUnavailable, kind: "timeout", retry: retryAfter, limits: []string{"listen.body_timeout", "listen.body_min_rate"},
 			text: "the body came too slowly (listen.body_timeout and body_min_rate); nothing of it is stored"}
 	}
 	return errGone

@@ -15,7 +15,7 @@ import (
 // asOver answers a write that is over a limit of its tenant: 429 or 503 if the same may be taken later, as the tenant's senders need
 // it, and 413 if it never can.
 func asOver(e *limits.Over) *refusal {
-	r := &refusal{status: e.Status, kind: "too_many_requests", text: e.Error()}
+	r := &refusal{status: e.Status, kind: "too_many_requests", text: e.Error(), limits: []string{"limits.writes." + e.Key}}
 	if e.Status == http.StatusRequestEntityTooLarge {
 		r.kind = "bad_data"
 		return r

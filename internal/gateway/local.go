@@ -103,6 +103,7 @@ func (h *Handler) formatQuery(w http.ResponseWriter, r *http.Request, x *exchang
 	if err != nil {
 		return err
 	}
+	x.asked = append(x.asked, in.Get("query"))
 	text, err := x.state.confiner.Format(in.Get("query"))
 	if err != nil {
 		return err
@@ -119,6 +120,7 @@ func (h *Handler) parseQuery(w http.ResponseWriter, r *http.Request, x *exchange
 	if err != nil {
 		return err
 	}
+	x.asked = append(x.asked, in.Get("query"))
 	tree, err := x.state.confiner.Tree(in.Get("query"))
 	if err != nil {
 		return err
@@ -168,6 +170,7 @@ func (h *Handler) federate(w http.ResponseWriter, r *http.Request, x *exchange) 
 	if err != nil {
 		return err
 	}
+	x.confined = selectors
 	req, err := h.urlRequest(x, m3.FederatePath, url.Values{"match[]": selectors})
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"m3gateway/internal/audit"
 	"m3gateway/internal/buf"
 	"m3gateway/internal/devstore"
 	"m3gateway/internal/limits"
@@ -136,7 +137,7 @@ func restrictedRead(t *testing.T, body []byte, ms []*labels.Matcher) []byte {
 // tenants begin with run.
 func lockedHandler(t *testing.T, store, run string) (*Handler, *State) {
 	reg, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
-	h := New(Config{Buffers: new(buf.Pool), Log: log, Audit: log, Now: time.Now}, reg)
+	h := New(Config{Buffers: new(buf.Pool), Log: log, Audit: log, Trail: new(audit.Log), Now: time.Now}, reg)
 	cfg := m3.Defaults()
 	pc := proxy.Defaults()
 	pc.URLs = strings.Split(store, ",")

@@ -63,6 +63,7 @@ func (h *Handler) meta(w http.ResponseWriter, r *http.Request, x *exchange, path
 	if err != nil {
 		return err
 	}
+	x.confined = slices.Clone(selectors) // those are sorted where the store is asked one by one
 	out := url.Values{}
 	if err := x.span(in, out); err != nil {
 		return err

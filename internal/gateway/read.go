@@ -77,7 +77,11 @@ func (x *exchange) expression(in url.Values) (query.Query, error) {
 		return query.Query{}, badRequest("invalid parameter \"query\": it is missing")
 	}
 	x.asked = append(x.asked, expr)
-	return x.state.confiner.Query(x.lane.scope, expr)
+	q, err := x.state.confiner.Query(x.lane.scope, expr)
+	if err == nil {
+		x.confined = []string{q.Text}
+	}
+	return q, err
 }
 
 // instant takes the parameter of a query for one moment.
@@ -178,7 +182,9 @@ func (h *Handler) remoteRead(w http.ResponseWriter, r *http.Request, x *exchange
 		return err
 	}
 	for _, q := range confined.Queries {
-		x.asked = append(x.asked, q.Selector)
+		x.asked, x.confined = append(x.asked, q.Selector), append(x.confined, q.Confined)
+	}
+	for _, q := range confined.Queries {
 		const far = 1 << 60 // a difference of two such is no overflow
 		start, end := min(max(q.Start, -far), far), min(max(q.End, -far), far)
 		if err := x.judge(limits.Read{Start: start, End: end, Oldest: start}); err != nil {

@@ -19,13 +19,13 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"m3gateway/internal/audit"
 	"m3gateway/internal/auth"
 	"m3gateway/internal/buf"
 	"m3gateway/internal/limits"
 	"m3gateway/internal/metadata"
 	"m3gateway/internal/query"
 	"m3gateway/internal/remotewrite"
-	"m3gateway/internal/tenant"
 )
 
 // Config is what a Handler is made of, for good; what a reload changes is in State.
@@ -35,6 +35,8 @@ type Config struct {
 	Log      *slog.Logger
 	// Audit gets a line for each read of a user that may read every tenant, whatever the level of Log.
 	Audit *slog.Logger
+	// Trail gets a line for each read, and for each request that is refused.
+	Trail *audit.Log
 	// Access writes a line for each request.
 	Access bool
 	// HSTS is the max-age of Strict-Transport-Security on answers to reads over HTTPS; 0: no such header.
@@ -200,6 +202,7 @@ type exchange struct {
 	dropped  int
 	reading  bool     // a read that the user has the right to
 	asked    []string // of a read: its expression or selectors, as sent
+	confined []string // of a read: those, as the store is sent them
 	values   string   // of a read of label values: the label
 	upstream string
 	attempts int
@@ -253,6 +256,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f 
 	if x.reading && x.lane.operator {
 		h.audit(r, x, route, status, out.bytes, took)
 	}
+	h.record(r, x, route, status, out.bytes, took, err)
 	if h.Access {
 		h.logAccess(r, x, route, status, out.bytes, took, err)
 	}
@@ -339,12 +343,8 @@ func (h *Handler) audit(r *http.Request, x *exchange, route string, status int, 
 		left -= len(s)
 		asked = append(asked, s)
 	}
-	tenants := x.lane.grant.Tenants
-	if x.lane.grant.All {
-		tenants = []string{tenant.Everyone}
-	}
 	h.Audit.LogAttrs(context.WithoutCancel(r.Context()), slog.LevelInfo, "operator read",
-		slog.String("user", x.user), slog.Any("client", x.client), slog.String("listener", x.listener), slog.Any("tenants", tenants), slog.String("route", route),
+		slog.String("user", x.user), slog.Any("client", x.client), slog.String("listener", x.listener), slog.Any("tenants", x.lane.named()), slog.String("route", route),
 		slog.Any("asked", asked), slog.Int("status", status), slog.Int64("bytes_out", bytes), slog.Float64("seconds", took.Seconds()))
 }
 

@@ -25,6 +25,8 @@ type refusal struct {
 	text   string // one line, under 1 KiB, fit for the client
 	retry  int    // Retry-After in seconds; 0: none
 	allow  string // the Allow header of 405
+	// limits are the keys of the limits that the request is over, for the audit log.
+	limits []string
 }
 
 func (r *refusal) Error() string { return r.text }
@@ -48,8 +50,12 @@ func unavailable(text string) *refusal {
 }
 
 func tooLarge(what string, limit int64, key string) *refusal {
-	return &refusal{status: http.StatusRequestEntityTooLarge, kind: "bad_data",
+	r := &refusal{status: http.StatusRequestEntityTooLarge, kind: "bad_data",
 		text: fmt.Sprintf("%s is over the limit of %d bytes; send smaller batches (queue_config.max_samples_per_send), or raise %s", what, limit, key)}
+	if strings.HasPrefix(key, "limits.") { // others are fixed
+		r.limits = []string{key}
+	}
+	return r
 }
 
 func unsupportedMedia(format string, args ...any) *refusal {
@@ -65,10 +71,11 @@ const statusClientGone = 499
 // asExcess answers a read that is over a limit of its tenant: 429 if the same may be taken later, and 422 if only another can,
 // as Prometheus answers a query that it understands but does not run to its end.
 func asExcess(e *limits.Excess) *refusal {
+	keys := []string{"limits.reads." + e.Key}
 	if e.Busy {
-		return &refusal{status: http.StatusTooManyRequests, kind: "too_many_requests", text: e.Error(), retry: seconds(e.Wait)}
+		return &refusal{status: http.StatusTooManyRequests, kind: "too_many_requests", text: e.Error(), retry: seconds(e.Wait), limits: keys}
 	}
-	return &refusal{status: http.StatusUnprocessableEntity, kind: "execution", text: e.Error()}
+	return &refusal{status: http.StatusUnprocessableEntity, kind: "execution", text: e.Error(), limits: keys}
 }
 
 // asRefusal is the one place where what a room says becomes a status code. What the senders do with each on a write, as the
@@ -104,10 +111,10 @@ func asRefusal(err error) *refusal {
 	case errors.Is(err, auth.ErrDenied):
 		return &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: wrongCredential}
 	case errors.As(err, &locked): // no 401: the credential may be right, and must be brought again
-		return &refusal{status: http.StatusTooManyRequests, kind: "too_many_requests", retry: seconds(locked.Wait),
+		return &refusal{status: http.StatusTooManyRequests, kind: "too_many_requests", retry: seconds(locked.Wait), limits: []string{"auth.backoff"},
 			text: fmt.Sprintf("too many failed attempts of this user or from this address; try again in %d s", seconds(locked.Wait))}
 	case errors.Is(err, auth.ErrBusy):
-		return &refusal{status: http.StatusServiceUnavailable, kind: "unavailable", text: "too many new credentials wait to be checked", retry: 1}
+		return &refusal{status: http.StatusServiceUnavailable, kind: "unavailable", text: "too many new credentials wait to be checked", retry: 1, limits: []string{"auth.max_waiting"}}
 	case errors.As(err, &unnamed): // 401, which clients answer with a password if they have one
 		return &refusal{status: http.StatusUnauthorized, kind: "unauthorized", text: oneLine(unnamed.Error(), 700)}
 	case errors.As(err, &syntax): // 400: the bytes will be the same next time
@@ -275,7 +282,9 @@ func dropped(lead string, res *remotewrite.Result, x *exchange) *refusal {
 			room -= len(whys[i])
 		}
 	}
-	return badRequest("%s", text+strings.Join(counts, ", "))
+	ref := badRequest("%s", text+strings.Join(counts, ", "))
+	ref.limits = x.droppedBy(res)
+	return ref
 }
 
 // stamp writes Unix milliseconds as a date if they are one.

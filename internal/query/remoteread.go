@@ -28,6 +28,7 @@ type RemoteRead struct {
 // ReadQuery says what one query of a remote read asks for.
 type ReadQuery struct {
 	Selector   string // of the client, as PromQL
+	Confined   string // the same as the store is sent it
 	Start, End int64  // Unix ms
 }
 
@@ -62,7 +63,7 @@ func (c *Confiner) Read(s Scope, body []byte, maxDecoded int) (RemoteRead, error
 			return RemoteRead{}, err
 		}
 		out.Queries = append(out.Queries, confined)
-		r.Queries = append(r.Queries, ReadQuery{readSelector(q.Matchers), q.StartTimestampMs, q.EndTimestampMs})
+		r.Queries = append(r.Queries, ReadQuery{readSelector(q.Matchers), readSelector(confined.Matchers), q.StartTimestampMs, q.EndTimestampMs})
 	}
 	msg, err := out.Marshal()
 	if err != nil {
