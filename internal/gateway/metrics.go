@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,8 +21,7 @@ type metrics struct {
 	dropped  *prometheus.CounterVec
 	unknown  prometheus.Counter
 	raw      prometheus.Counter
-	excess   *prometheus.CounterVec
-	over     *prometheus.CounterVec
+	refusals *prometheus.CounterVec
 	replicas prometheus.Gauge
 
 	mu      sync.Mutex
@@ -54,11 +55,8 @@ func newMetrics(reg prometheus.Registerer, bytes, requests *limits.Budget) *metr
 		raw: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "m3gateway_gateway_stored_not_aggregated_total", Help: "Writes, or parts of them, that the store took raw only: its downsampler refused samples as too late, or they went to a member that does not aggregate their series.",
 		}),
-		excess: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "m3gateway_gateway_read_limit_total", Help: "Reads refused or cut for a limit of their tenant, by its key under limits.reads.",
-		}, []string{"limit"}),
-		over: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "m3gateway_gateway_write_limit_total", Help: "Writes refused as a whole for a limit of their tenant, by its key under limits.writes.",
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "m3gateway_gateway_limit_refusals_total", Help: "Requests refused as a whole, and answers cut, for a limit, by its key under limits. Of several tenants it is the first.",
 		}, []string{"tenant", "limit"}),
 		replicas: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "m3gateway_gateway_limit_replicas", Help: "Gateways that the limits of tenants are divided among, as this one counts them.",
@@ -71,7 +69,7 @@ func newMetrics(reg prometheus.Registerer, bytes, requests *limits.Budget) *metr
 	more := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "m3gateway_gateway_inflight_requests_left", Help: "How many more requests limits.inflight_requests allows at once.",
 	}, func() float64 { return float64(requests.Left()) })
-	reg.MustRegister(m.requests, m.seconds, m.samples, m.dropped, m.unknown, m.raw, m.excess, m.over, m.replicas, free, more)
+	reg.MustRegister(m.requests, m.seconds, m.samples, m.dropped, m.unknown, m.raw, m.refusals, m.replicas, free, more)
 	return m
 }
 
@@ -95,33 +93,78 @@ func (m *metrics) answered(route string, status int, seconds float64) {
 	m.seconds.WithLabelValues(route).Observe(seconds)
 }
 
-// usage collects how near each tenant is to its limits. Tenants without limits have none.
-type usage struct {
-	tenants *limits.Tenants
-	now     func() time.Time
+// refused counts a request of a tenant that is over a limit. A batch of which samples were dropped is none: it is a 400, and those count
+// as samples.
+func (m *metrics) refused(tenant string, ref *refusal) {
+	if ref.status == http.StatusBadRequest {
+		return
+	}
+	for _, key := range ref.limits {
+		if key, ok := strings.CutPrefix(key, "limits."); ok {
+			m.refusals.WithLabelValues(tenant, key).Inc()
+		}
+	}
 }
 
-// descs are the two gauges of usage.
-func (usage) descs() (limit, used *prometheus.Desc) {
-	return prometheus.NewDesc("m3gateway_gateway_tenant_limit", "What this gateway allows a tenant, by limit; of a rate, its burst.", []string{"tenant", "limit"}, nil),
+// usage collects the limits: for all tenants, what is an exception, and how near each tenant is to what has a usage.
+type usage struct{ h *Handler }
+
+// descs are the gauges of usage.
+func (usage) descs() (all, limit, used *prometheus.Desc) {
+	return prometheus.NewDesc("m3gateway_gateway_limit", "What the configuration allows each tenant that is no exception, by its key under limits: for all gateways together; in seconds, bytes or things.", []string{"limit"}, nil),
+		prometheus.NewDesc("m3gateway_gateway_tenant_limit", "What this gateway allows a tenant, by limit: what has a usage, and of exceptions all that is set.", []string{"tenant", "limit"}, nil),
 		prometheus.NewDesc("m3gateway_gateway_tenant_usage", "How much of it the tenant uses; of a rate, how much of its burst is taken.", []string{"tenant", "limit"}, nil)
 }
 
 // Describe implements prometheus.Collector.
 func (u usage) Describe(out chan<- *prometheus.Desc) {
-	limit, used := u.descs()
+	all, limit, used := u.descs()
+	out <- all
 	out <- limit
 	out <- used
 }
 
 // Collect implements prometheus.Collector.
 func (u usage) Collect(out chan<- prometheus.Metric) {
-	limit, used := u.descs()
-	now := u.now()
-	for _, t := range u.tenants.All() {
-		for _, one := range u.tenants.Usage(t, now) {
-			out <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, one.Most, t.Name(), one.Key)
+	s := u.h.state.Load()
+	if s == nil {
+		return
+	}
+	all, limit, used := u.descs()
+	for key, v := range numbers(&s.Limits.Writes, &s.Limits.Reads) {
+		out <- prometheus.MustNewConstMetric(all, prometheus.GaugeValue, v, key)
+	}
+	now := u.h.Now()
+	for _, t := range u.h.tenants.All() {
+		told := map[string]float64{}
+		if _, exception := s.Limits.Tenants[t.Name()]; exception {
+			w, r := t.Writes(), t.Reads()
+			told = numbers(&w, &r)
+		}
+		for _, one := range u.h.tenants.Usage(t, now) {
+			told[one.Key] = one.Most
 			out <- prometheus.MustNewConstMetric(used, prometheus.GaugeValue, one.Used, t.Name(), one.Key)
 		}
+		for key, v := range told {
+			out <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, v, t.Name(), key)
+		}
 	}
+}
+
+// numbers are the limits that are set, by their keys under limits.
+func numbers(w *limits.WriteConfig, r *limits.ReadConfig) map[string]float64 {
+	out := map[string]float64{}
+	for section, set := range map[string]map[string]any{"writes.": setLimits(*w), "reads.": setLimits(*r)} {
+		for key, v := range set {
+			switch v := v.(type) {
+			case int64:
+				out[section+key] = float64(v)
+			case string: // a duration
+				if d, err := time.ParseDuration(v); err == nil {
+					out[section+key] = d.Seconds()
+				}
+			}
+		}
+	}
+	return out
 }

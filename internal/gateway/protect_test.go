@@ -103,7 +103,7 @@ func TestReadLimits(t *testing.T) {
 			}
 			refused := 0
 			for line := range strings.Lines(g.Admin("GET", "/metrics").Body) {
-				if _, n, ok := strings.Cut(line, `m3gateway_gateway_read_limit_total{limit="`); ok {
+				if _, n, ok := strings.Cut(line, `m3gateway_gateway_limit_refusals_total{limit="reads.`); ok {
 					n, err := strconv.Atoi(strings.TrimSpace(n[strings.Index(n, "}")+1:]))
 					if err != nil {
 						t.Fatal(err)

@@ -79,7 +79,7 @@ func New(cfg Config, reg prometheus.Registerer) *Handler {
 	h.learnt = metadata.New(1)
 	h.tenants, h.replicas = limits.NewTenants(), 1
 	h.seed = rand.Uint64()
-	reg.MustRegister(usage{h.tenants, cfg.Now})
+	reg.MustRegister(usage{h})
 	h.editors.New = func() any { return new(query.Editor) }
 	h.encoders()
 	h.routes()
@@ -238,11 +238,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f 
 	defer x.loan.close()
 	err := f(out, r, x)
 	begun := out.status != 0
-	if e := (*limits.Excess)(nil); errors.As(err, &e) {
-		h.metrics.excess.WithLabelValues(e.Key).Inc()
-	}
-	if e := (*limits.Over)(nil); errors.As(err, &e) {
-		h.metrics.over.WithLabelValues(x.lane.grant.Tenants[0], e.Key).Inc()
+	if err != nil && x.lane != nil {
+		h.metrics.refused(x.lane.counted[0].Name(), asRefusal(err))
 	}
 	if err != nil && !begun {
 		h.refuse(out, r, x, err)

@@ -69,7 +69,8 @@ func TestQueuedReads(t *testing.T) {
 	metrics := g.Admin("GET", "/metrics").Body
 	for _, want := range []string{
 		`m3gateway_gateway_tenant_usage{limit="reads.concurrent",tenant="team-a"} 1`, `m3gateway_gateway_tenant_usage{limit="reads.queue",tenant="team-a"} 1`,
-		`m3gateway_gateway_tenant_limit{limit="reads.queue",tenant="team-a"} 1`, `m3gateway_gateway_tenant_usage{limit="reads.concurrent",tenant="team-b"} 0`,
+		`m3gateway_gateway_tenant_limit{limit="reads.queue",tenant="team-a"} 1`, `m3gateway_gateway_limit{limit="reads.queue_wait"} 60`, `m3gateway_gateway_limit{limit="reads.concurrent"} 1`,
+		`m3gateway_gateway_limit_refusals_total{limit="reads.concurrent",tenant="team-a"} 1`, `m3gateway_gateway_tenant_usage{limit="reads.concurrent",tenant="team-b"} 0`,
 	} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("no %s", want)
@@ -127,6 +128,9 @@ func TestInflightRequests(t *testing.T) {
 		if a := g.Do(req); a.Status != 503 || a.Header.Get("Retry-After") != "5" || !strings.Contains(a.Body, "limits.inflight_requests") {
 			t.Errorf("%s: %+v", req.URL.Path, a)
 		}
+	}
+	if body := g.Admin("GET", "/metrics").Body; !strings.Contains(body, `m3gateway_gateway_limit_refusals_total{limit="inflight_requests",tenant="team-a"} 2`+"\n") {
+		t.Error("the refusals are not counted")
 	}
 	go reading(t.Context(), g, "bob", answers)
 	<-h.entered

@@ -51,7 +51,7 @@ func TestWriteLimits(t *testing.T) {
 		{"writes: {samples_per_request: 3}", []int{3, 3, 3}, 4, 413, "the request has 4 samples; limits.writes.samples_per_request allows 3", "samples_per_request"},
 		{"writes: {series_per_request: 3}", []int{3, 3, 3}, 4, 413, "the request has 4 series; limits.writes.series_per_request allows 3", "series_per_request"},
 		{"writes: {decoded_bytes: 1KiB}", []int{3}, 300, 413, "limits.writes.decoded_bytes", ""},
-		{"writes: {request_bytes: 1KiB}", []int{3}, 1000, 413, "limits.writes.request_bytes", ""},
+		{"writes: {request_bytes: 1KiB}", []int{3}, 1000, 413, "limits.writes.request_bytes", "request_bytes"},
 		{"tenants: {team-a: {writes: {samples_per_second: 1, samples_burst: 10}}}", []int{10}, 1, 429, "limits.writes.samples_per_second", "samples_per_second"},
 	} {
 		u := newUpstream(t, ok)
@@ -76,11 +76,14 @@ func TestWriteLimits(t *testing.T) {
 			t.Errorf("%s: another tenant: %d %s", tc.limits, a.Status, a.Body)
 		}
 		metrics := g.Admin("GET", "/metrics").Body
-		if want := fmt.Sprintf("m3gateway_gateway_write_limit_total{limit=%q,tenant=\"team-a\"} 1\n", tc.key); tc.key != "" && !strings.Contains(metrics, want) {
+		if want := fmt.Sprintf("m3gateway_gateway_limit_refusals_total{limit=%q,tenant=\"team-a\"} 1\n", "writes."+tc.key); tc.key != "" && !strings.Contains(metrics, want) {
 			t.Errorf("%s: no %s", tc.limits, want)
 		}
-		if tc.key == "samples_per_second" && !strings.Contains(metrics, `m3gateway_gateway_tenant_limit{limit="samples_burst",tenant="team-a"} 10`+"\n") {
+		if tc.key == "samples_per_second" && !strings.Contains(metrics, `m3gateway_gateway_tenant_limit{limit="writes.samples_burst",tenant="team-a"} 10`+"\n") {
 			t.Errorf("%s: the limit does not show", tc.limits)
+		}
+		if exception := strings.Contains(tc.limits, "tenants:"); exception != strings.Contains(metrics, `m3gateway_gateway_tenant_limit{limit="writes.samples_per_second",tenant="team-a"} 1`+"\n") {
+			t.Errorf("%s: what is set for one tenant shows: %v", tc.limits, !exception)
 		}
 	}
 }
@@ -128,8 +131,8 @@ func TestActiveSeriesLimit(t *testing.T) {
 	}
 	metrics := g.Admin("GET", "/metrics").Body
 	for _, want := range []string{
-		`m3gateway_gateway_tenant_limit{limit="active_series",tenant="team-a"} 10`, `m3gateway_gateway_tenant_usage{limit="active_series",tenant="team-a"} 10`,
-		`m3gateway_gateway_tenant_usage{limit="series_wanted",tenant="team-a"} 15`, `m3gateway_gateway_dropped_samples_total{reason="active_series",tenant="team-a"} 10`,
+		`m3gateway_gateway_tenant_limit{limit="writes.active_series",tenant="team-a"} 10`, `m3gateway_gateway_tenant_usage{limit="writes.active_series",tenant="team-a"} 10`,
+		`m3gateway_gateway_tenant_usage{limit="writes.series_wanted",tenant="team-a"} 15`, `m3gateway_gateway_dropped_samples_total{reason="active_series",tenant="team-a"} 10`,
 	} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("no %s", want)
@@ -226,11 +229,11 @@ func TestLimitsAnswer(t *testing.T) {
 	for _, u := range one.Usage {
 		used[u.Limit] = [2]float64{u.Most, u.Used}
 	}
-	if b := used["samples_burst"]; b[0] != 200 || b[1] < 1 || b[1] > 7 {
+	if b := used["writes.samples_burst"]; b[0] != 200 || b[1] < 1 || b[1] > 7 {
 		t.Errorf("%v", b)
 	}
-	delete(used, "samples_burst")
-	if want := map[string][2]float64{"active_series": {10, 7}, "series_wanted": {10, 7}, "reads.concurrent": {20, 0}, "reads.queue": {20, 0}}; !maps.Equal(used, want) {
+	delete(used, "writes.samples_burst")
+	if want := map[string][2]float64{"writes.active_series": {10, 7}, "writes.series_wanted": {10, 7}, "reads.concurrent": {20, 0}, "reads.queue": {20, 0}}; !maps.Equal(used, want) {
 		t.Errorf("%v, want %v", used, want)
 	}
 	if b := ask("both").Data; len(b.Tenants) != 2 || b.Request["labels"] != 30 {

@@ -301,7 +301,7 @@ func (t *Tenant) over(key, asked, limit string, wait time.Duration) *Over {
 
 // Usage is one limit of a tenant and how near it is.
 type Usage struct {
-	Key string
+	Key string // under limits
 	// Most is the limit; of a rate, its burst.
 	Most float64
 	// Used is how much of it is used; of a rate, how much of its burst is taken.
@@ -317,7 +317,7 @@ func (ts *Tenants) Usage(t *Tenant, now time.Time) (out []Usage) {
 	for _, b := range []struct {
 		key string
 		*bucket
-	}{{"samples_burst", &t.samples}, {"requests_burst", &t.requests}, {"bytes_burst", &t.bytes}} {
+	}{{"writes.samples_burst", &t.samples}, {"writes.requests_burst", &t.requests}, {"writes.bytes_burst", &t.bytes}} {
 		if b.bucket.rate > 0 {
 			out = append(out, Usage{b.key, b.size, b.used(now)})
 		}
@@ -329,10 +329,10 @@ func (ts *Tenants) Usage(t *Tenant, now time.Time) (out []Usage) {
 		out = append(out, Usage{"reads.concurrent", float64(n), float64(reading)}, Usage{"reads.queue", float64(t.readCfg.Queue), float64(waiting)})
 	}
 	if n := t.cfg.Concurrent; n > 0 {
-		out = append(out, Usage{"concurrent", float64(n), float64(t.writing)})
+		out = append(out, Usage{"writes.concurrent", float64(n), float64(t.writing)})
 	}
 	if n := t.cfg.ActiveSeries; n > 0 {
-		out = append(out, Usage{"active_series", float64(n), float64(active)}, Usage{"series_wanted", float64(n), float64(active + away)})
+		out = append(out, Usage{"writes.active_series", float64(n), float64(active)}, Usage{"writes.series_wanted", float64(n), float64(active + away)})
 	}
 	return out
 }
