@@ -50,7 +50,7 @@ func TestWriteLimits(t *testing.T) {
 		{"writes: {bytes_per_second: 1, bytes_burst: 60}", []int{1}, 1, 429, "limits.writes.bytes_per_second allows 1, and 60 at once", "bytes_per_second"},
 		{"writes: {samples_per_request: 3}", []int{3, 3, 3}, 4, 413, "the request has 4 samples; limits.writes.samples_per_request allows 3", "samples_per_request"},
 		{"writes: {series_per_request: 3}", []int{3, 3, 3}, 4, 413, "the request has 4 series; limits.writes.series_per_request allows 3", "series_per_request"},
-		{"writes: {decoded_bytes: 1KiB}", []int{3}, 300, 413, "limits.writes.decoded_bytes", ""},
+		{"writes: {decoded_bytes: 1KiB}", []int{3}, 300, 413, "limits.writes.decoded_bytes", "decoded_bytes"},
 		{"writes: {request_bytes: 1KiB}", []int{3}, 1000, 413, "limits.writes.request_bytes", "request_bytes"},
 		{"tenants: {team-a: {writes: {samples_per_second: 1, samples_burst: 10}}}", []int{10}, 1, 429, "limits.writes.samples_per_second", "samples_per_second"},
 	} {
