@@ -198,12 +198,11 @@ func TestTrailOfRefusals(t *testing.T) {
 		b, _ := json.Marshal(expr)
 		return `"queries": [` + string(b) + `], `
 	}
-	long := strings.Repeat("x", 300)
 	const denied = `"status": 401, "error": "unknown user or wrong password"}`
 	l.check(t, get("", "/api/v1/query?query=up"), head+query+denied)
 	l.check(t, guess("alice"), head+`"claimed_user": "alice", `+query+denied)
 	l.check(t, guess("nobody"), head+`"claimed_user": "nobody", `+query+denied)
-	l.check(t, guess(long), head+`"claimed_user": "`+long[:256]+`", "truncated": true, `+query+denied)
+	l.check(t, guess(strings.Repeat("x", 3000)), head+query+denied) // no name that a user may have
 	l.check(t, get("", "/api/v1/query?query=up", "Authorization", "Bearer a-secret-token"), head+query+denied)
 	l.check(t, guess("nobody"), head+`"claimed_user": "nobody", `+query+denied)
 	l.check(t, guess("nobody"), head+`"claimed_user": "nobody", `+query+`"limits": ["auth.backoff"], "status": 429, "error": "too many failed attempts of this user or from this address; try again in 3600 s"}`)
