@@ -47,7 +47,6 @@ type Gateway struct {
 	manager  *certs.Manager
 	verifier *auth.Verifier
 	trail    *audit.Log
-	budget   *limits.Budget
 	handler  *gateway.Handler
 	server   *listen.Server
 	upstream *proxy.Metrics
@@ -94,10 +93,9 @@ func New(loaded *Loaded, opts Options) (g *Gateway, err error) {
 	}()
 	g.trail = trail
 	g.verifier = auth.NewVerifier(cfg.Auth, reg)
-	g.budget = limits.NewBudget(cfg.Limits.InflightBytes)
 	g.upstream = proxy.NewMetrics(reg)
 	g.handler = gateway.New(gateway.Config{
-		Verifier: g.verifier, Budget: g.budget, Buffers: new(buf.Pool), Log: g.log, Access: cfg.Log.Access, HSTS: cfg.Listen.HSTSMaxAge, Now: time.Now,
+		Verifier: g.verifier, Buffers: new(buf.Pool), Log: g.log, Access: cfg.Log.Access, HSTS: cfg.Listen.HSTSMaxAge, Now: time.Now,
 		Audit: newLog(config.Log{Format: cfg.Log.Format, Level: "info"}, opts.Log),
 		Trail: g.trail,
 	}, reg)
@@ -223,7 +221,6 @@ func (g *Gateway) use(loaded *Loaded) error {
 	}
 	g.live.Store(next)
 	if old != nil {
-		g.budget.Resize(loaded.Config.Limits.InflightBytes - old.Config.Limits.InflightBytes)
 		if old.pool != next.pool {
 			old.stop()
 			old.pool.Close() // requests under way keep their connections to the end

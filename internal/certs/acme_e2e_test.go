@@ -28,6 +28,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"m3gateway/internal/faultnet"
 )
 
 // TestACME orders certificates from a real Pebble, whose binary M3GATEWAY_PEBBLE names (module internal/e2e/pebble).
@@ -288,10 +290,9 @@ func (e *environment) await(name string) string {
 func (e *environment) startPebble(binary string, pair Pair, httpPort, tlsPort int, resolver string, settings map[string]any, env []string) string {
 	t := e.t
 	t.Helper()
-	own := listen(t)
-	own.Close() // Pebble takes no open socket, so its port is free for a moment
+	own := faultnet.Address(t)
 	all := map[string]any{
-		"listenAddress": own.Addr().String(), "managementListenAddress": "",
+		"listenAddress": own, "managementListenAddress": "",
 		"certificate": pair.CertFile, "privateKey": pair.KeyFile,
 		"httpPort": httpPort, "tlsPort": tlsPort,
 	}
@@ -321,10 +322,10 @@ func (e *environment) startPebble(binary string, pair Pair, httpPort, tlsPort in
 		}
 	})
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		c, err := net.Dial("tcp", own.Addr().String())
+		c, err := net.Dial("tcp", own)
 		if err == nil {
 			c.Close()
-			return "https://" + own.Addr().String() + "/dir"
+			return "https://" + own + "/dir"
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("pebble does not listen: %s", out)

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"m3gateway/internal/faultnet"
 )
 
 // etcdServers are the etcd binaries to test with: the one that M3GATEWAY_ETCD names (module internal/e2e/etcd), and the machine's
@@ -57,16 +59,13 @@ func startEtcd(t *testing.T, binary, scheme string, flags ...string) *etcdServer
 			t.Logf("etcd:\n%s", log[max(0, len(log)-4000):])
 		}
 	})
-	for range 10 { // etcd takes no open socket, so its ports are free for a moment
-		client, peer := listen(t), listen(t)
-		s.endpoint = scheme + "://" + client.Addr().String()
+	for range 10 { // where addresses are not kept for the test, one may be taken
+		s.endpoint = scheme + "://" + faultnet.Address(t)
 		s.args = append([]string{"--data-dir", t.TempDir(), "--listen-client-urls", s.endpoint, "--advertise-client-urls", s.endpoint,
-			"--listen-peer-urls", "http://" + peer.Addr().String(), "--unsafe-no-fsync"}, flags...)
+			"--listen-peer-urls", "http://" + faultnet.Address(t), "--unsafe-no-fsync"}, flags...)
 		if v, _ := exec.Command(binary, "--version").Output(); bytes.Contains(v, []byte("Version: 3.4.")) {
 			s.args = slices.DeleteFunc(s.args, func(a string) bool { return a == "--unsafe-no-fsync" })
 		}
-		client.Close()
-		peer.Close()
 		if s.start() {
 			return s
 		}

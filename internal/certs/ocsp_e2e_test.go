@@ -13,14 +13,15 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ocsp"
+
+	"m3gateway/internal/faultnet"
 )
 
 // TestOCSPStapling: where certificates name an OCSP responder, its answer is stapled into each handshake.
 func TestOCSPStapling(t *testing.T) {
-	management := listen(t)
-	management.Close() // Pebble takes no open socket, so its port is free for a moment
+	management := faultnet.Address(t)
 	responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer, err := good(r.Body, "https://"+management.Addr().String())
+		answer, err := good(r.Body, "https://"+management)
 		if err != nil {
 			t.Error(err)
 			return
@@ -29,11 +30,11 @@ func TestOCSPStapling(t *testing.T) {
 	}))
 	t.Cleanup(responder.Close)
 	e := newEnvironment(t, "tls-alpn-01", serveDNS(t), map[string]any{
-		"ocspResponderURL": responder.URL, "managementListenAddress": management.Addr().String(),
+		"ocspResponderURL": responder.URL, "managementListenAddress": management,
 	})
 	e.start(t.Context())
 	e.awaitCertificate()
-	issuer, _, err := intermediate("https://" + management.Addr().String())
+	issuer, _, err := intermediate("https://" + management)
 	must(t, err)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		c, err := tls.Dial("tcp", e.tls.Addr().String(), &tls.Config{ServerName: e.domain, InsecureSkipVerify: true})

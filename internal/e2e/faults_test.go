@@ -221,8 +221,8 @@ func (c *faultCase) start(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "htpasswd"), passwd(t, c.user))
 	g := &gateway{caFile: caFile}
 	g.process = startOn(t, func() (*process, error) {
-		g.addr = freeAddress(t)
-		admin := freeAddress(t)
+		g.addr = faultnet.Address(t)
+		admin := faultnet.Address(t)
 		g.url, g.admin = "https://"+g.addr, "http://"+admin
 		config := writeFile(t, filepath.Join(dir, "gateway.yaml"), fmt.Sprintf(`listen: {https_address: %s, admin_address: %s, shutdown_delay: 1s}
 tls: {certificates: [{cert_file: %s, key_file: %s}]}
@@ -413,7 +413,7 @@ upstream: {kind: prometheus, urls: [http://%s, http://%s]}
 	for i := range 3 {
 		b := &faultnet.Backend{}
 		gateways = append(gateways, startOn(t, func() (*process, error) {
-			b.Addr, b.Health = freeAddress(t), "http://"+freeAddress(t)+"/readyz"
+			b.Addr, b.Health = faultnet.Address(t), "http://"+faultnet.Address(t)+"/readyz"
 			return serve(i, b)
 		}))
 		backends = append(backends, b)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"m3gateway/internal/certs"
+	"m3gateway/internal/faultnet"
 )
 
 // user may read and write one tenant.
@@ -87,8 +88,8 @@ func runGateway(t *testing.T, dir, caFile string, config func(https, admin strin
 	t.Helper()
 	g := &gateway{caFile: caFile, dir: dir, config: config}
 	g.process = startOn(t, func() (*process, error) {
-		g.addr = freeAddress(t)
-		admin := freeAddress(t)
+		g.addr = faultnet.Address(t)
+		admin := faultnet.Address(t)
 		g.url, g.admin = "https://"+g.addr, "http://"+admin
 		_, port, _ := strings.Cut(g.addr, ":")
 		p := run(t, "gateway", "serve", "--config", writeFile(t, filepath.Join(dir, "gateway-"+port+".yaml"), config(g.addr, admin)))

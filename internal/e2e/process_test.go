@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -154,18 +153,6 @@ func (p *process) wait(t *testing.T) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// freeAddress returns a loopback address that was free a moment ago. It may be taken meanwhile, so its user must be ready
-// to try another.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // errEnded means that a process ended while it was expected to become ready.
 var errEnded = errors.New("the process ended")
 
@@ -191,7 +178,8 @@ func (p *process) ready(url string) error {
 	}
 }
 
-// startOn calls start with free addresses until the process is ready on them, again when one of them was taken.
+// startOn calls start until the process is ready on the addresses that it was given, again when one of them was taken, as may
+// happen where addresses are not kept for the test.
 func startOn(t *testing.T, start func() (*process, error)) *process {
 	t.Helper()
 	for range 10 {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"path/filepath"
 	"testing"
+
+	"m3gateway/internal/faultnet"
 )
 
 // prometheus is a real Prometheus server that can be stopped and started again with its address and data.
@@ -22,7 +24,7 @@ func startPrometheus(t *testing.T, config func(addr string) string, args ...stri
 	t.Helper()
 	s := &prometheus{dir: t.TempDir(), args: args}
 	s.process = startOn(t, func() (*process, error) {
-		s.addr = freeAddress(t)
+		s.addr = faultnet.Address(t)
 		writeFile(t, s.configFile(), config(s.addr))
 		return s.run(t)
 	})

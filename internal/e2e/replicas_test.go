@@ -27,6 +27,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"m3gateway/internal/certs"
+	"m3gateway/internal/faultnet"
 	"m3gateway/internal/gatewaytest"
 )
 
@@ -83,7 +84,7 @@ func startFleet(t *testing.T, challenge string, validity time.Duration, env ...s
 	}
 	resolver := serveNames(t)
 	f.pebble = startOn(t, func() (*process, error) {
-		listen, management := freeAddress(t), freeAddress(t)
+		listen, management := faultnet.Address(t), faultnet.Address(t)
 		conf, err := json.Marshal(map[string]any{"pebble": map[string]any{
 			"listenAddress": listen, "managementListenAddress": management, "certificate": pair.CertFile, "privateKey": pair.KeyFile,
 			"httpPort": httpPort, "tlsPort": tlsPort,
@@ -134,9 +135,9 @@ func (f *fleet) startEtcd() {
 		return
 	}
 	f.etcd = startOn(f.t, func() (*process, error) {
-		f.endpoint = "http://" + freeAddress(f.t)
+		f.endpoint = "http://" + faultnet.Address(f.t)
 		f.etcdArgs = []string{"--data-dir", f.t.TempDir(), "--listen-client-urls", f.endpoint, "--advertise-client-urls", f.endpoint,
-			"--listen-peer-urls", "http://" + freeAddress(f.t), "--unsafe-no-fsync", "--log-level", "error"}
+			"--listen-peer-urls", "http://" + faultnet.Address(f.t), "--unsafe-no-fsync", "--log-level", "error"}
 		p := run(f.t, "etcd", f.etcdArgs...)
 		return p, ready(p)
 	})
@@ -153,7 +154,7 @@ func (f *fleet) start(i int) {
 	}
 	start := func() (*process, error) {
 		if !again {
-			r.https, r.http, r.admin = freeAddress(f.t), freeAddress(f.t), "http://"+freeAddress(f.t)
+			r.https, r.http, r.admin = faultnet.Address(f.t), faultnet.Address(f.t), "http://"+faultnet.Address(f.t)
 		}
 		plain := ""
 		if f.http {

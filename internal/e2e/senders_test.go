@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"m3gateway/internal/faultnet"
 )
 
 // reset is the row of a connection that is cut instead of answered.
@@ -123,7 +125,7 @@ func startVmagent(t *testing.T, args ...string) {
 	t.Helper()
 	dir := t.TempDir()
 	startOn(t, func() (*process, error) {
-		addr := freeAddress(t)
+		addr := faultnet.Address(t)
 		config := writeFile(t, filepath.Join(dir, "scrape.yml"), fmt.Sprintf("global: {scrape_interval: 500ms}\nscrape_configs: [{job_name: vmagent, static_configs: [{targets: [%q]}]}]\n", addr))
 		p := run(t, "vmagent", append([]string{
 			"-httpListenAddr=" + addr, "-promscrape.config=" + config, "-remoteWrite.tmpDataPath=" + filepath.Join(dir, "data"), "-remoteWrite.flushInterval=500ms",

@@ -62,11 +62,15 @@ func NewProxies(tb testing.TB, addresses []string, targets ...string) []*Proxy {
 		var listeners []net.Listener
 		port := "0"
 		for _, a := range addresses {
-			l, err := net.Listen("tcp", net.JoinHostPort(a, port))
+			addr, err := reserve(tb, a, port)
 			if err != nil {
 				break
 			}
-			_, port, _ = net.SplitHostPort(l.Addr().String())
+			l, err := net.Listen("tcp", addr)
+			if err != nil {
+				break
+			}
+			_, port, _ = net.SplitHostPort(addr)
 			listeners = append(listeners, l)
 		}
 		if len(listeners) < len(addresses) {
@@ -127,7 +131,7 @@ func (p *Proxy) Set(f Fault) {
 		_ = p.listener.Close()
 		p.listener = nil
 	case !f.Refuse && p.listener == nil:
-		// A connection may have taken the port meanwhile; it is awaited.
+		// Where it is not kept, a connection may have taken the port meanwhile; it is awaited.
 		l, err := net.Listen("tcp", p.addr)
 		for deadline := time.Now().Add(time.Minute); err != nil && time.Now().Before(deadline); l, err = net.Listen("tcp", p.addr) {
 			time.Sleep(5 * time.Millisecond)

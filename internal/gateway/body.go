@@ -11,11 +11,12 @@ import (
 	"m3gateway/internal/limits"
 )
 
-// loan is what one request holds of the byte budget.
+// loan is what one request holds of the budgets: its bytes, and itself.
 type loan struct {
-	budget *limits.Budget
-	tenant *limits.Tenant // whose share it is of; nil: nobody's
-	held   int64
+	budget   *limits.Budget
+	requests *limits.Budget
+	tenant   *limits.Tenant // whose share it is of; nil before that is known
+	held     int64
 }
 
 // resize makes the loan n bytes. It fails, leaving the loan as it was, when the budget has no more.
@@ -47,10 +48,23 @@ func (l *loan) release(n int64) {
 	l.budget.ReleaseFor(l.tenant, n)
 }
 
+// begin makes the request one of t's. It fails when no more may be under way.
+func (l *loan) begin(t *limits.Tenant) error {
+	if !l.requests.AcquireFor(t, 0, 1) {
+		return unavailable("the gateway works on as many requests as limits.inflight_requests allows, or this tenant's share of them")
+	}
+	l.tenant = t
+	return nil
+}
+
 // close gives everything back.
 func (l *loan) close() {
 	l.release(l.held)
 	l.held = 0
+	if l.tenant != nil {
+		l.requests.ReleaseFor(l.tenant, 1)
+		l.tenant = nil
+	}
 }
 
 // firstRead is what is reserved for a body of unknown length before its first byte.

@@ -26,6 +26,7 @@ import (
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
 
+	"m3gateway/internal/faultnet"
 	"m3gateway/internal/gatewaytest"
 )
 
@@ -230,9 +231,8 @@ func newFaultProxy(t testing.TB, store string) *faultProxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &faultProxy{store: u.Host, addr: "127.0.0.1:0", t: t, done: make(chan struct{}), conns: map[net.Conn]bool{}}
+	p := &faultProxy{store: u.Host, addr: faultnet.Address(t), t: t, done: make(chan struct{}), conns: map[net.Conn]bool{}}
 	p.listen()
-	p.addr = p.listener.Addr().String()
 	p.URL = "http://" + p.addr
 	t.Cleanup(func() {
 		close(p.done)
@@ -249,8 +249,8 @@ func newFaultProxy(t testing.TB, store string) *faultProxy {
 	return p
 }
 
-// listen opens the listener, at the address of before, and serves it. While it was closed a connection may have taken its
-// port; the port is awaited.
+// listen opens the listener, at its address, and serves it. Where that is not kept for the test, a connection may have taken its
+// port while it was closed; the port is awaited.
 func (p *faultProxy) listen() {
 	l, err := net.Listen("tcp", p.addr)
 	for deadline := time.Now().Add(patience); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); l, err = net.Listen("tcp", p.addr) {

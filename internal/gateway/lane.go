@@ -42,6 +42,7 @@ type State struct {
 	confiner *query.Confiner
 	lanes    map[string]*lane // by user
 	tenants  []string         // of all users, sorted
+	counted  []string         // tenants, and tenant.Everyone if there are users who may read all, sorted
 	divides  bool             // writes are divided by series among the members
 	// only1 is learnt: with upstream.protocol: auto, the store has shown that it does not take remote write 2.0.
 	only1 *atomic.Bool
@@ -67,13 +68,14 @@ type lane struct {
 	write    *remotewrite.Policy
 	counters []*tenantCounters // of the policy's tenants, in its order
 	affinity string
+	// counted are those whose limits count the lane's requests: tenants, or tenant.Everyone of an operator.
+	counted []*limits.Tenant
 	// tenants are the states of grant's tenants, in its order, and sizes what holds for one request in the name of all of them.
 	tenants []*limits.Tenant
 	sizes   limits.WriteConfig
 	labels  remotewrite.Limits
-	// reads are the limits of what the lane may ask, and slots the names that its reads are counted by.
+	// reads are the limits of what one read of the lane may ask.
 	reads *limits.ReadConfig
-	slots []string
 	// strip is left out of what the lane reads; without a name: nothing is.
 	strip query.Label
 	// operator: the user may read every tenant, so that each of its reads is audited.
@@ -114,7 +116,9 @@ func (h *Handler) Build(parts Parts) (*State, error) {
 		divides:  parts.Pool.Routing() == proxy.BySeries,
 		only1:    new(atomic.Bool),
 	}
+	everyone := false
 	for _, g := range parts.Table.Grants() {
+		everyone = everyone || g.All
 		l, err := h.lane(s, g)
 		if err != nil {
 			return nil, fmt.Errorf("user %q: %w", g.User, err)
@@ -136,6 +140,11 @@ func (h *Handler) Build(parts Parts) (*State, error) {
 	}
 	slices.Sort(s.tenants)
 	s.tenants = slices.Compact(s.tenants)
+	s.counted = append(s.counted, s.tenants...)
+	if everyone {
+		s.counted = append(s.counted, tenant.Everyone)
+		slices.Sort(s.counted)
+	}
 	return s, nil
 }
 
@@ -143,6 +152,10 @@ func (h *Handler) lane(s *State, g tenant.Grant) (*lane, error) {
 	l := readLane(s, g)
 	for _, name := range g.Tenants {
 		l.tenants = append(l.tenants, h.tenants.Of(name))
+	}
+	l.counted = l.tenants
+	if g.All {
+		l.counted = []*limits.Tenant{h.tenants.Of(tenant.Everyone)}
 	}
 	mode := map[tenant.ClientLabel]remotewrite.Mode{
 		tenant.Override: remotewrite.Override, tenant.Reject: remotewrite.Reject, tenant.Allow: remotewrite.Allow,
@@ -169,11 +182,11 @@ func (h *Handler) lane(s *State, g tenant.Grant) (*lane, error) {
 func readLane(s *State, g tenant.Grant) *lane {
 	lim := s.Limits.Together(g.Tenants)
 	l := &lane{
-		grant: g, scope: query.Scope{Label: s.Table.LabelName(), Tenants: g.Tenants, All: g.All}, reads: &lim.Reads, slots: g.Tenants,
+		grant: g, scope: query.Scope{Label: s.Table.LabelName(), Tenants: g.Tenants, All: g.All}, reads: &lim.Reads,
 		sizes: lim.Writes, labels: labelsWithin(&lim.Writes),
 	}
 	if g.All {
-		l.operator, l.slots = true, []string{tenant.Everyone}
+		l.operator = true
 	}
 	if s.Store.Kind == m3.KindM3 && !g.All {
 		l.restrict[0], l.restrict[1] = m3.RestrictHeader(s.Table.LabelName(), g.Tenants)
@@ -199,7 +212,7 @@ func (s *State) laneOf(user string, named []string) (*lane, error) {
 	}
 	if g, ok := l.grant.Narrow(named[0]); ok && l.operator {
 		one := readLane(s, g)
-		one.operator, one.slots = true, l.slots
+		one.operator, one.counted = true, l.counted
 		return one, nil
 	}
 	return nil, &refusal{status: 403, kind: "forbidden", text: "X-Tenant names a tenant that this user does not have"}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"m3gateway/internal/buf"
@@ -151,14 +152,18 @@ func (h *Handler) limitsOf(w http.ResponseWriter, r *http.Request, x *exchange) 
 	if reach, known := x.state.Edges.Reach(); known {
 		answer.Window = map[string]string{"past": reach.Past.String(), "future": reach.Future.String()}
 	}
-	for _, t := range x.lane.tenants {
-		reads := x.state.Limits.Of(t.Name()).Reads
-		o := tenantLimits{Tenant: t.Name(), Writes: setLimits(t.Writes()), Reads: setLimits(reads), Usage: []nearness{}}
-		for _, u := range t.Usage(x.now) {
-			o.Usage = append(o.Usage, nearness(u))
+	for _, t := range x.lane.counted {
+		o := tenantLimits{Tenant: t.Name(), Usage: []nearness{}}
+		if g.Write {
+			o.Writes = setLimits(t.Writes())
 		}
-		if reads.Concurrent > 0 {
-			o.Usage = append(o.Usage, nearness{"reads.concurrent", float64(reads.Concurrent), float64(h.slots.Used(t.Name()))})
+		if g.Read {
+			o.Reads = setLimits(t.Reads())
+		}
+		for _, u := range h.tenants.Usage(t, x.now) {
+			if reads := strings.HasPrefix(u.Key, "reads."); reads && g.Read || !reads && g.Write {
+				o.Usage = append(o.Usage, nearness(u))
+			}
 		}
 		answer.Tenants = append(answer.Tenants, o)
 	}
@@ -179,8 +184,8 @@ type whoAmI struct {
 
 type tenantLimits struct {
 	Tenant string         `json:"tenant"`
-	Writes map[string]any `json:"writes"`
-	Reads  map[string]any `json:"reads"`
+	Writes map[string]any `json:"writes,omitempty"` // of who may write
+	Reads  map[string]any `json:"reads,omitempty"`  // of who may read
 	Usage  []nearness     `json:"usage"`
 }
 

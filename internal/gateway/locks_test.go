@@ -137,7 +137,7 @@ func restrictedRead(t *testing.T, body []byte, ms []*labels.Matcher) []byte {
 // tenants begin with run.
 func lockedHandler(t *testing.T, store, run string) (*Handler, *State) {
 	reg, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
-	h := New(Config{Budget: limits.NewBudget(512 << 20), Buffers: new(buf.Pool), Log: log, Audit: log, Trail: new(audit.Log), Now: time.Now}, reg)
+	h := New(Config{Buffers: new(buf.Pool), Log: log, Audit: log, Trail: new(audit.Log), Now: time.Now}, reg)
 	cfg := m3.Defaults()
 	pc := proxy.Defaults()
 	pc.URLs = strings.Split(store, ",")

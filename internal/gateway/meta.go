@@ -124,7 +124,7 @@ func (h *Handler) merged(w http.ResponseWriter, r *http.Request, x *exchange, pa
 	if selectors = slices.Compact(selectors); len(selectors) > maxQuestions {
 		return badRequest("request has more than %d different match[] parameters, which this store takes one by one", maxQuestions)
 	}
-	leave, err := h.enter(x)
+	leave, err := h.enter(r.Context(), x)
 	if err != nil {
 		return err
 	}
@@ -296,15 +296,16 @@ func (t *tally) answered(ans *proxy.Answer) {
 	t.x.note(ans)
 }
 
-// enter counts a read in that the store is going to be asked for; leave counts it out.
-func (h *Handler) enter(x *exchange) (leave func(), err error) {
-	if e := limits.BeginRead(x.lane.tenants, x.now); e != nil {
+// enter counts a read in that the store is going to be asked for, which may have to wait for its turn; leave counts it out.
+func (h *Handler) enter(ctx context.Context, x *exchange) (leave func(), err error) {
+	if e := limits.BeginRead(x.lane.counted, x.now); e != nil {
 		return nil, e
 	}
-	if e := h.slots.Enter(x.lane.reads, x.lane.slots...); e != nil {
-		return nil, e
+	if err := h.tenants.EnterRead(ctx, x.user, x.lane.counted); err != nil {
+		limits.NotRead(x.lane.counted)
+		return nil, err
 	}
-	return func() { h.slots.Leave(x.lane.slots...) }, nil
+	return func() { h.tenants.LeaveRead(x.user, x.lane.counted) }, nil
 }
 
 // note remembers who answered, for the access log.

@@ -33,7 +33,7 @@ type tenantCounters struct {
 	dropped [remotewrite.Reasons]prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, b *limits.Budget) *metrics {
+func newMetrics(reg prometheus.Registerer, bytes, requests *limits.Budget) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "m3gateway_gateway_requests_total", Help: "Requests answered, by route and status code.",
@@ -67,8 +67,11 @@ func newMetrics(reg prometheus.Registerer, b *limits.Budget) *metrics {
 	}
 	free := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "m3gateway_gateway_inflight_bytes_left", Help: "Bytes of limits.inflight_bytes not in use.",
-	}, func() float64 { return float64(b.Left()) })
-	reg.MustRegister(m.requests, m.seconds, m.samples, m.dropped, m.unknown, m.raw, m.excess, m.over, m.replicas, free)
+	}, func() float64 { return float64(bytes.Left()) })
+	more := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "m3gateway_gateway_inflight_requests_left", Help: "How many more requests limits.inflight_requests allows at once.",
+	}, func() float64 { return float64(requests.Left()) })
+	reg.MustRegister(m.requests, m.seconds, m.samples, m.dropped, m.unknown, m.raw, m.excess, m.over, m.replicas, free, more)
 	return m
 }
 
@@ -116,7 +119,7 @@ func (u usage) Collect(out chan<- prometheus.Metric) {
 	limit, used := u.descs()
 	now := u.now()
 	for _, t := range u.tenants.All() {
-		for _, one := range t.Usage(now) {
+		for _, one := range u.tenants.Usage(t, now) {
 			out <- prometheus.MustNewConstMetric(limit, prometheus.GaugeValue, one.Most, t.Name(), one.Key)
 			out <- prometheus.MustNewConstMetric(used, prometheus.GaugeValue, one.Used, t.Name(), one.Key)
 		}

@@ -42,11 +42,7 @@ func (h *Handler) divide(c *remotewrite.Confiner, decoded []byte, room int, orde
 	blocks := make([]*buf.Buffer, n)
 	dsts := make([][]byte, n)
 	for ; ; each *= 2 {
-		size := int64(len(decoded) + n*each)
-		if limit := x.state.Limits.InflightBytes; size > limit { // it would be 503 for ever
-			return remotewrite.Result{}, tooLarge("the request with its labels written out", limit, "limits.inflight_bytes")
-		}
-		if err := x.loan.resize(size); err != nil {
+		if err := x.reserve(int64(len(decoded) + n*each)); err != nil {
 			return remotewrite.Result{}, err
 		}
 		for i := range blocks {
@@ -61,14 +57,11 @@ func (h *Handler) divide(c *remotewrite.Confiner, decoded []byte, room int, orde
 		for _, b := range blocks {
 			b.Release()
 		}
-		switch {
-		case errors.Is(err, remotewrite.ErrShort):
+		if errors.Is(err, remotewrite.ErrShort) {
 			continue
-		case errors.Is(err, remotewrite.ErrTooLong):
-			err = tooLarge("the request with its labels written out", int64(order.Limit), "limits.decoded_bytes")
 		}
 		if err != nil {
-			return remotewrite.Result{}, err
+			return remotewrite.Result{}, tooLong(err, &order)
 		}
 		held := int64(0)
 		for _, p := range encoded {
@@ -136,23 +129,21 @@ func (h *Handler) forwardParts(r *http.Request, x *exchange, res *remotewrite.Re
 
 // judgePart says what the answer to part i means, which it replaces where the store must be asked once more.
 func (h *Handler) judgePart(r *http.Request, x *exchange, d *division, i int, got *partAnswer) proxy.Verdict {
-	if x.state.Store.Kind == m3.KindM3 && x.state.Store.StoredNotAggregated == m3.Accept {
-		if m3.RawAnswerNeeded(got.status, got.text) {
-			part := d.parts[i]
-			part.Body.Keep()
-			raw := x.state.Pool.Send(r.Context(), writeRequest(x, rawOnly()), d.split, []proxy.Part{part}, func(_ int, a *proxy.Answer) proxy.Verdict {
-				got.stored = h.storedOf(a)
-				return verdictOf(got.status)
-			})
-			if got.err = raw.Parts[0].Err; raw.Verdict == proxy.Acknowledged {
-				h.metrics.raw.Inc()
-			}
-			return raw.Verdict
-		}
-		if m3.StoredNotAggregated(got.status, got.text) {
+	switch x.state.rawOf(got.stored) {
+	case rawStored:
+		h.metrics.raw.Inc()
+		return proxy.Acknowledged
+	case rawUnknown:
+		part := d.parts[i]
+		part.Body.Keep()
+		raw := x.state.Pool.Send(r.Context(), writeRequest(x, rawOnly()), d.split, []proxy.Part{part}, func(_ int, a *proxy.Answer) proxy.Verdict {
+			got.stored = h.storedOf(a)
+			return verdictOf(got.status)
+		})
+		if got.err = raw.Parts[0].Err; raw.Verdict == proxy.Acknowledged {
 			h.metrics.raw.Inc()
-			return proxy.Acknowledged
 		}
+		return raw.Verdict
 	}
 	return verdictOf(got.status)
 }

@@ -132,7 +132,7 @@ const passBytes = 128 << 10
 
 // pass asks the store and answers with what it says, as it comes.
 func (h *Handler) pass(w http.ResponseWriter, r *http.Request, x *exchange, req *proxy.Request, p passing) error {
-	leave, err := h.enter(x)
+	leave, err := h.enter(r.Context(), x)
 	if err != nil {
 		req.Body.Drop()
 		return err

@@ -224,7 +224,7 @@ func newHeld(t *testing.T, begin bool) *held {
 // and the slot is free again when the client has gone.
 func TestConcurrentReads(t *testing.T) {
 	h := newHeld(t, false)
-	g := startReads(t, "prometheus", h.upstream, "concurrent: 2")
+	g := startReads(t, "prometheus", h.upstream, "concurrent: 2, queue: 0")
 	type got struct {
 		gatewaytest.Answer
 		err error

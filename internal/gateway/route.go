@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,6 @@ import (
 // Config is what a Handler is made of, for good; what a reload changes is in State.
 type Config struct {
 	Verifier *auth.Verifier
-	Budget   *limits.Budget
 	Buffers  *buf.Pool
 	Log      *slog.Logger
 	// Audit gets a line for each read of a user that may read every tenant, whatever the level of Log.
@@ -51,24 +51,27 @@ type Handler struct {
 	metrics   *metrics
 	state     atomic.Pointer[State]
 	confiners sync.Pool
-	slots     limits.Slots
 	tenants   *limits.Tenants
 	sharing   sync.Mutex
 	replicas  int64           // among which the limits are divided; guarded by sharing
+	bytes     *limits.Budget  // of all requests under way
+	requests  *limits.Budget  // likewise
+	working   *limits.Turns   // of the batches held decoded
 	seed      uint64          // of series' identities, so that nobody outside can make two series one
 	learnt    *metadata.Table // from writes
 	editors   sync.Pool
 	gzips     sync.Pool
 	zstds     sync.Pool
-	working   chan struct{} // one entry for each batch held decoded
-	hsts      string        // the header's value; empty: none
+	hsts      string // the header's value; empty: none
 	mux       *chi.Mux
 }
 
 // New is a Handler whose metrics are in reg.
 func New(cfg Config, reg prometheus.Registerer) *Handler {
-	h := &Handler{Config: cfg, bufs: cfg.Buffers, metrics: newMetrics(reg, cfg.Budget), mux: chi.NewMux()}
-	h.working = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+	h := &Handler{Config: cfg, bufs: cfg.Buffers, mux: chi.NewMux()}
+	h.bytes, h.requests = limits.NewBudget(limits.InBytes), limits.NewBudget(limits.InRequests)
+	h.working = limits.NewTurns(2 * runtime.GOMAXPROCS(0))
+	h.metrics = newMetrics(reg, h.bytes, h.requests)
 	if cfg.HSTS > 0 {
 		h.hsts = fmt.Sprintf("max-age=%d", int64(cfg.HSTS/time.Second))
 	}
@@ -85,10 +88,17 @@ func New(cfg Config, reg prometheus.Registerer) *Handler {
 
 // Use makes s the state of every request that begins from now on.
 func (h *Handler) Use(s *State) {
+	h.bytes.Resize(s.Limits.InflightBytes)
+	h.requests.Resize(s.Limits.InflightRequests)
 	h.state.Store(s)
+	for name := range s.Limits.Tenants {
+		if _, known := slices.BinarySearch(s.counted, name); !known {
+			h.Log.Warn("limits.tenants names a tenant that no user has", "tenant", name)
+		}
+	}
 	h.sharing.Lock()
 	defer h.sharing.Unlock()
-	h.tenants.Configure(&s.Limits, s.tenants, h.replicas, h.Now())
+	h.tenants.Configure(&s.Limits, s.counted, h.replicas, h.Now())
 	h.learnt.Resize(len(s.tenants))
 	h.learnt.Keep(s.tenants)
 }
@@ -98,7 +108,7 @@ func (h *Handler) Divide(n int64) {
 	h.sharing.Lock()
 	defer h.sharing.Unlock()
 	if s := h.state.Load(); h.replicas != n && s != nil {
-		h.tenants.Configure(&s.Limits, s.tenants, n, h.Now())
+		h.tenants.Configure(&s.Limits, s.counted, n, h.Now())
 	}
 	h.replicas = n
 	h.metrics.replicas.Set(float64(n))
@@ -206,15 +216,15 @@ func (h *Handler) admit(r *http.Request, x *exchange) error {
 	}
 	x.user = user
 	x.lane, err = x.state.laneOf(user, r.Header["X-Tenant"])
-	if err == nil && len(x.lane.tenants) > 0 { // a request of several tenants counts as the first one's
-		x.loan.tenant = x.lane.tenants[0]
+	if err != nil {
+		return err
 	}
-	return err
+	return x.loan.begin(x.lane.counted[0]) // a request of several tenants counts as the first one's
 }
 
 // serve runs f, answers what it returns, and counts and logs the request.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f handlerFunc) {
-	x := &exchange{state: h.state.Load(), now: h.Now(), loan: loan{budget: h.Budget}, write: route == "write", listener: "https"}
+	x := &exchange{state: h.state.Load(), now: h.Now(), loan: loan{budget: h.bytes, requests: h.requests}, write: route == "write", listener: "https"}
 	if _, plain := r.Context().Value(fixedUser{}).(string); plain {
 		x.listener = "plain"
 	}

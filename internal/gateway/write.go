@@ -1,20 +1,17 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
 	"m3gateway/internal/buf"
 	"m3gateway/internal/limits"
 	"m3gateway/internal/m3"
-	"m3gateway/internal/metadata"
 	"m3gateway/internal/proxy"
 	"m3gateway/internal/remotewrite"
 )
@@ -163,130 +160,6 @@ func writeMedia(head http.Header) (remotewrite.Protocol, error) {
 	return 0, unsupportedMedia("the protobuf message must be prometheus.WriteRequest or io.prometheus.write.v2.Request")
 }
 
-// confine decodes body, which it releases, and returns the batch to be forwarded, encoded; where batches are divided it is nil, and
-// x.division has the parts. The loan shrinks to that.
-//
-// Only as many batches as the CPUs can work on are held decoded, whatever the number of senders: a batch is ten times as
-// large then as before and after, and more of them at once would be no faster.
-func (h *Handler) confine(ctx context.Context, body *buf.Buffer, proto remotewrite.Protocol, policy *remotewrite.Policy, x *exchange) (*buf.Buffer, remotewrite.Result, error) {
-	select {
-	case h.working <- struct{}{}:
-		defer func() { <-h.working }()
-	case <-ctx.Done():
-		body.Release()
-		return nil, remotewrite.Result{}, errGone
-	}
-	size := len(body.B)
-	decoded, err := h.decode(body, x)
-	if err != nil {
-		return nil, remotewrite.Result{}, err
-	}
-	defer decoded.Release()
-	x.judged = h.Now() // what has grown too old during a slow upload would be acknowledged by the store and lost
-	win := x.reach.At(x.judged)
-	x.out = x.state.protocol(proto)
-	order := remotewrite.Order{
-		Proto: proto, Out: x.out, Policy: policy, MinT: win.Min, MaxT: win.Max,
-		Limit: expansion * int(x.state.Limits.DecodedBytes), Plain: x.state.Store.Compression == m3.CompressionNone,
-		Admit: x.admits(), Seed: h.seed,
-	}
-	// What comes out is up to half as long again as what came in; where it is longer, the work is done again with more room.
-	room := size + size/2 + 4<<10
-	if proto == remotewrite.V2 && x.out == remotewrite.V1 {
-		room = 4*size + 4<<10 // each series' labels written out
-	}
-	if order.Plain {
-		room = len(decoded.B) + len(decoded.B)/4 + 4<<10
-	}
-	c := h.confiners.Get().(*remotewrite.Confiner)
-	defer h.confiners.Put(c)
-	if x.state.divides {
-		res, err := h.divide(c, decoded.B, room, order, x)
-		if err == nil {
-			h.learn(decoded.B, proto, policy, &res, x)
-		}
-		return nil, res, err
-	}
-	for {
-		out, res, err := h.encode(c, decoded.B, room, order, x, 0)
-		if !errors.Is(err, remotewrite.ErrShort) {
-			if err != nil {
-				return nil, res, err
-			}
-			h.learn(decoded.B, proto, policy, &res, x)
-			if res.Apart > 0 {
-				err = h.confineApart(c, decoded.B, order, x, len(out.B))
-			}
-			if err != nil {
-				out.Release()
-			}
-			return out, res, err
-		}
-		room *= 2
-	}
-}
-
-// learn remembers what the batch, which is confined, says of the tenant's metrics. A batch of several tenants is left out:
-// metadata of 1.0 name none.
-func (h *Handler) learn(decoded []byte, proto remotewrite.Protocol, policy *remotewrite.Policy, res *remotewrite.Result, x *exchange) {
-	names := x.lane.grant.Tenants
-	if len(names) != 1 || proto == remotewrite.V1 && res.Metadata+res.Dropped[remotewrite.Metadata] == 0 ||
-		proto == remotewrite.V2 && !h.learnt.Due(names[0], x.judged) {
-		return
-	}
-	policy.EachMetadata(decoded, proto, func(m remotewrite.MetricMetadata) {
-		h.learnt.Learn(names[0], string(m.Metric), metadata.Entry{Type: m.Type, Help: string(m.Help), Unit: string(m.Unit)})
-	})
-}
-
-// expansion is how many times limits.decoded_bytes a batch may have with its labels written out.
-const expansion = 4
-
-// encode confines the decoded batch into a block of at most room bytes. The loan becomes that of the block, beside the held bytes.
-func (h *Handler) encode(c *remotewrite.Confiner, decoded []byte, room int, order remotewrite.Order, x *exchange, held int) (*buf.Buffer, remotewrite.Result, error) {
-	if limit := x.state.Limits.InflightBytes; int64(held+len(decoded)+room) > limit { // it would be 503 for ever
-		return nil, remotewrite.Result{}, tooLarge("the request with its labels written out", limit, "limits.inflight_bytes")
-	}
-	if err := x.loan.resize(int64(held + len(decoded) + room)); err != nil {
-		return nil, remotewrite.Result{}, err
-	}
-	block := h.bufs.Get(room)
-	defer block.Release()
-	enc, res, err := c.Confine(block.B, decoded, order)
-	if errors.Is(err, remotewrite.ErrTooLong) {
-		err = tooLarge("the request with its labels written out", int64(order.Limit), "limits.decoded_bytes")
-	}
-	if err != nil {
-		return nil, remotewrite.Result{}, err
-	}
-	res.Tenants = slices.Clone(res.Tenants) // the Confiner's own, and it goes on to the next batch while this one waits
-	// The room is generous; what waits for the store takes only what it needs.
-	out := h.bufs.Get(len(enc))
-	out.B = append(out.B, enc...)
-	return out, res, x.loan.resize(int64(held + len(enc)))
-}
-
-// decode undoes the snappy block in body and releases it.
-func (h *Handler) decode(body *buf.Buffer, x *exchange) (*buf.Buffer, error) {
-	defer body.Release()
-	n, err := remotewrite.DecodedLen(body.B)
-	if err != nil {
-		return nil, err
-	}
-	if limit, key := x.decodedBytes(); int64(n) > limit {
-		return nil, tooLarge("the decoded request", limit, key)
-	}
-	if err := x.loan.resize(int64(len(body.B) + n)); err != nil {
-		return nil, err
-	}
-	decoded := h.bufs.Get(n)
-	if decoded.B, err = remotewrite.Decode(decoded.B, body.B); err != nil {
-		decoded.Release()
-		return nil, err
-	}
-	return decoded, nil
-}
-
 // storeCounts lowers the counts of res to what a store of 2.0 says that it wrote: by the specification nothing of what it does not
 // name. false: it names nothing, so that it may not know 2.0.
 func storeCounts(head http.Header, res *remotewrite.Result) bool {
@@ -314,17 +187,16 @@ func (h *Handler) forward(r *http.Request, x *exchange, out *buf.Buffer, res *re
 	if x.out == remotewrite.V2 {
 		return h.verdict2(x, got, res)
 	}
-	if x.state.Store.Kind == m3.KindM3 && x.state.Store.StoredNotAggregated == m3.Accept {
-		if m3.RawAnswerNeeded(got.status, got.text) {
-			if got, err = h.send(r, x, batch, rawOnly()); err != nil {
-				return err
-			}
-			if got.status/100 == 2 {
-				h.metrics.raw.Inc()
-			}
-		} else if m3.StoredNotAggregated(got.status, got.text) {
+	switch x.state.rawOf(got) {
+	case rawStored:
+		h.metrics.raw.Inc()
+		return nil
+	case rawUnknown:
+		if got, err = h.send(r, x, batch, rawOnly()); err != nil {
+			return err
+		}
+		if got.status/100 == 2 {
 			h.metrics.raw.Inc()
-			return nil
 		}
 	}
 	if got.status/100 != 2 {
@@ -382,7 +254,7 @@ func writeRequest(x *exchange, extra http.Header) *proxy.Request {
 		head[name] = v
 	}
 	req := &proxy.Request{Method: http.MethodPost, Path: x.state.paths.Write, Header: head, Write: true}
-	if x.state.Store.Kind == m3.KindM3 && x.state.Store.StoredNotAggregated == m3.Accept {
+	if x.state.acceptsRaw() {
 		req.Elsewhere = rawOnly() // two coordinators that aggregate parts of one window spoil it
 	}
 	return req
@@ -399,6 +271,33 @@ func (h *Handler) send(r *http.Request, x *exchange, batch *proxy.Payload, extra
 	defer ans.Body.Close()
 	x.upstream, x.attempts = ans.Member, x.attempts+ans.Attempts
 	return h.storedOf(ans), nil
+}
+
+// acceptsRaw says whether what the store has raw counts as stored.
+func (s *State) acceptsRaw() bool {
+	return s.Store.Kind == m3.KindM3 && s.Store.StoredNotAggregated == m3.Accept
+}
+
+// rawness is what a store's answer to a write says of the raw samples, beside its status.
+type rawness int
+
+const (
+	rawUnnamed rawness = iota // nothing
+	rawStored                 // all are stored, though its downsampler refused some
+	rawUnknown                // its downsampler refused some, and the store must be asked once more, for raw alone, to know
+)
+
+// rawOf reads an answer, where raw samples count.
+func (s *State) rawOf(got stored) rawness {
+	switch {
+	case !s.acceptsRaw():
+		return rawUnnamed
+	case m3.RawAnswerNeeded(got.status, got.text):
+		return rawUnknown
+	case m3.StoredNotAggregated(got.status, got.text):
+		return rawStored
+	}
+	return rawUnnamed
 }
 
 // storedOf reads the answer. A success counts once its header is whole; a text that is cut short is only a poorer explanation.

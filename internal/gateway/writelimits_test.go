@@ -230,7 +230,7 @@ func TestLimitsAnswer(t *testing.T) {
 		t.Errorf("%v", b)
 	}
 	delete(used, "samples_burst")
-	if want := map[string][2]float64{"active_series": {10, 7}, "series_wanted": {10, 7}, "reads.concurrent": {100, 0}}; !maps.Equal(used, want) {
+	if want := map[string][2]float64{"active_series": {10, 7}, "series_wanted": {10, 7}, "reads.concurrent": {20, 0}, "reads.queue": {20, 0}}; !maps.Equal(used, want) {
 		t.Errorf("%v, want %v", used, want)
 	}
 	if b := ask("both").Data; len(b.Tenants) != 2 || b.Request["labels"] != 30 {
@@ -239,7 +239,7 @@ func TestLimitsAnswer(t *testing.T) {
 	if b := ask("both", "X-Tenant", "team-b").Data; len(b.Tenants) != 1 || b.Tenants[0].Tenant != "team-b" || b.Tenants[0].Writes["labels"] != 30.0 {
 		t.Errorf("%+v", b)
 	}
-	if b := ask("ops").Data; !b.AllTenants || len(b.Tenants) != 0 || !slices.Equal(b.Rights, []string{"read"}) {
+	if b := ask("ops").Data; !b.AllTenants || len(b.Tenants) != 1 || b.Tenants[0].Tenant != "*" || b.Tenants[0].Writes != nil || b.Tenants[0].Reads["concurrent"] != 20.0 || len(b.Tenants[0].Usage) != 2 || !slices.Equal(b.Rights, []string{"read"}) {
 		t.Errorf("%+v", b)
 	}
 	if a := g.Get("", "/api/v1/limits"); a.Status != 401 {

@@ -1,4 +1,4 @@
-// Package limits decides what a tenant may send and ask at a given moment: a window of two timestamps, sizes, rates, active series, a fair share of the bytes in flight, and bounds on reads.
+// Package limits decides what a tenant may send and ask at a given moment: a window of two timestamps, sizes, rates, active series, a fair share of what is in flight, turns to work, and bounds on reads.
 package limits
 
 import "time"
@@ -13,6 +13,8 @@ type Config struct {
 	DecodedBytes int64 `yaml:"decoded_bytes" unit:"bytes"`
 	// InflightBytes bounds the memory of all requests being worked on. Default 512MiB.
 	InflightBytes int64 `yaml:"inflight_bytes" unit:"bytes"`
+	// InflightRequests is how many requests are being worked on at once. Default 10000.
+	InflightRequests int64 `yaml:"inflight_requests"`
 	// Writes bounds what each tenant may send.
 	Writes WriteConfig `yaml:"writes"`
 	// Reads bounds what each tenant may ask.

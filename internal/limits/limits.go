@@ -12,10 +12,13 @@ func Defaults() Config {
 		RequestBytes:  16 << 20,
 		DecodedBytes:  64 << 20,
 		InflightBytes: 512 << 20,
-		Writes:        writeDefaults(),
-		Reads:         readDefaults(),
-		Weight:        1,
-		Replicas:      ReplicaConfig{Count: 1, Interval: 10 * time.Second},
+
+		InflightRequests: 10_000,
+
+		Writes:   writeDefaults(),
+		Reads:    readDefaults(),
+		Weight:   1,
+		Replicas: ReplicaConfig{Count: 1, Interval: 10 * time.Second},
 	}
 }
 
@@ -45,6 +48,9 @@ func (c *Config) Check(bad func(field, problem string)) {
 		if n < 1<<10 || n > 1<<40 {
 			bad(field, fmt.Sprintf("%d bytes cannot work; use a size from 1KiB to 1TiB", n))
 		}
+	}
+	if c.InflightRequests < 100 || c.InflightRequests > 1_000_000 {
+		bad("inflight_requests", "must be 100 to 1000000; leave it out for 10000")
 	}
 	if c.DecodedBytes > 1<<30 {
 		bad("decoded_bytes", "one request may decode to 1GiB at most; lower it")

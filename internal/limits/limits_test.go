@@ -7,7 +7,8 @@ import (
 )
 
 func TestBudgetNeverLendsMoreThanItHas(t *testing.T) {
-	b := NewBudget(100)
+	b := NewBudget(InBytes)
+	b.Resize(100)
 	if !b.Acquire(100) || b.Acquire(1) {
 		t.Fatal("lent beyond the total")
 	}
@@ -32,9 +33,10 @@ func TestBudgetNeverLendsMoreThanItHas(t *testing.T) {
 }
 
 func TestResizeKeepsLoans(t *testing.T) {
-	b := NewBudget(100)
+	b := NewBudget(InBytes)
+	b.Resize(100)
 	b.Acquire(80)
-	b.Resize(-50)
+	b.Resize(50)
 	if b.Left() != -30 || b.Acquire(1) {
 		t.Fatalf("left %d", b.Left())
 	}
@@ -54,7 +56,10 @@ func TestCheck(t *testing.T) {
 		"window.downsampler_future":    func(c *Config) { c.Window.DownsamplerFuture = time.Minute }, // beside a fixed limit
 		"request_bytes":                func(c *Config) { c.RequestBytes = 0 },
 		"inflight_bytes":               func(c *Config) { c.InflightBytes = 1 << 20 },
+		"inflight_requests":            func(c *Config) { c.InflightRequests = 10 },
 		"decoded_bytes":                func(c *Config) { c.DecodedBytes, c.InflightBytes = 2<<30, 1<<40 },
+		"reads.queue":                  func(c *Config) { c.Reads.Queue = -1 },
+		"reads.queue_wait":             func(c *Config) { c.Reads.QueueWait = 0 },
 		"writes.refusal":               func(c *Config) { c.Writes.Refusal = 400 },
 		"writes.samples_burst":         func(c *Config) { c.Writes.SamplesBurst = 1 },
 		"writes.request_bytes":         func(c *Config) { c.Writes.RequestBytes = 100 },
@@ -96,7 +101,8 @@ func TestSharesOfTheBudget(t *testing.T) {
 	cfg.Tenants = map[string]TenantConfig{"c": heavy}
 	ts.Configure(&cfg, []string{"a", "b", "c"}, 1, start)
 	a, b, c := ts.Of("a"), ts.Of("b"), ts.Of("c")
-	budget := NewBudget(800)
+	budget := NewBudget(InRequests)
+	budget.Resize(800)
 	fill := func(t *Tenant) (n int64) {
 		for budget.AcquireFor(t, 0, 10) {
 			n += 10

@@ -2,9 +2,7 @@ package limits
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -23,7 +21,10 @@ type ReadConfig struct {
 	RequestsPerSecond int64 `yaml:"requests_per_second"`
 	RequestsBurst     int64 `yaml:"requests_burst"`
 	// Concurrent is the most reads of a tenant under way. Default 100.
-	Concurrent int `yaml:"concurrent"`
+	Concurrent int64 `yaml:"concurrent"`
+	// Queue is how many more may wait for a place, and QueueWait for how long, before they are refused. Default 100, 5s.
+	Queue     int64         `yaml:"queue"`
+	QueueWait time.Duration `yaml:"queue_wait"`
 	// Timeout is how long the store may think about one read, and be silent in the middle of an answer. Default 2m.
 	Timeout time.Duration `yaml:"timeout"`
 	// AnswerBytes is the longest answer, as it comes from the store. Default 256MiB.
@@ -32,7 +33,7 @@ type ReadConfig struct {
 
 func readDefaults() ReadConfig {
 	return ReadConfig{
-		Points: 11_000, SubqueryPoints: 100_000, Concurrent: 100, Timeout: 2 * time.Minute, AnswerBytes: 256 << 20,
+		Points: 11_000, SubqueryPoints: 100_000, Concurrent: 100, Queue: 100, QueueWait: 5 * time.Second, Timeout: 2 * time.Minute, AnswerBytes: 256 << 20,
 	}
 }
 
@@ -43,7 +44,7 @@ func (c *ReadConfig) check(bad func(field, problem string)) {
 			bad("reads."+field, fmt.Sprintf("%v cannot be a limit; use a duration such as 9600h, or 0s for none", d))
 		}
 	}
-	for field, n := range map[string]int64{"points": c.Points, "subquery_points": c.SubqueryPoints, "concurrent": int64(c.Concurrent),
+	for field, n := range map[string]int64{"points": c.Points, "subquery_points": c.SubqueryPoints, "concurrent": c.Concurrent,
 		"requests_per_second": c.RequestsPerSecond, "requests_burst": c.RequestsBurst} {
 		if n < 0 {
 			bad("reads."+field, fmt.Sprintf("%d cannot be a limit; use a number above 0, or 0 for none", n))
@@ -52,12 +53,26 @@ func (c *ReadConfig) check(bad func(field, problem string)) {
 	if c.RequestsBurst > 0 && c.RequestsPerSecond == 0 {
 		bad("reads.requests_burst", "is of use only beside the rate; set that, or remove this")
 	}
+	if c.Queue < 0 || c.Queue > 10_000 {
+		bad("reads.queue", "must be 0 to 10000; use 0 to refuse at once what is over reads.concurrent")
+	}
+	if c.QueueWait < 100*time.Millisecond || c.QueueWait > time.Minute {
+		bad("reads.queue_wait", fmt.Sprintf("%v cannot work; use 100ms to 1m", c.QueueWait))
+	}
 	if c.Timeout < time.Second || c.Timeout > 10*time.Minute {
 		bad("reads.timeout", fmt.Sprintf("%v cannot work; use 1s to 10m, the most that a store takes", c.Timeout))
 	}
 	if c.AnswerBytes != 0 && c.AnswerBytes < 64<<10 {
 		bad("reads.answer_bytes", fmt.Sprintf("%d bytes are too few for an answer; use 64KiB or more, or 0 for no limit", c.AnswerBytes))
 	}
+}
+
+// part is c for one of n replicas.
+func (c ReadConfig) part(n int64) ReadConfig {
+	for _, v := range []*int64{&c.RequestsPerSecond, &c.RequestsBurst, &c.Concurrent, &c.Queue} {
+		*v = share(*v, n)
+	}
+	return c
 }
 
 // Read is what a read asks for. Times and durations are in milliseconds, times since 1970.
@@ -135,47 +150,4 @@ func length(ms int64) string {
 		return "more than 292 years"
 	}
 	return (time.Duration(ms) * time.Millisecond).String()
-}
-
-// Slots counts the reads under way by tenant. The zero value is ready; it is safe for concurrent use.
-type Slots struct {
-	mu   sync.Mutex
-	used map[string]int // without zeros: as long as what is under way
-}
-
-// Enter counts a read in for each of the tenants, of which none may have c.Concurrent under way already; else for none, and
-// says which limit is reached. What has entered must Leave with the same tenants.
-func (s *Slots) Enter(c *ReadConfig, tenants ...string) *Excess {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if slices.ContainsFunc(tenants, func(t string) bool { return c.Concurrent > 0 && s.used[t] >= c.Concurrent }) {
-		e := over(fmt.Sprintf("%d reads of this tenant are under way", c.Concurrent), "concurrent", strconv.Itoa(c.Concurrent), "try again when one has ended")
-		e.Busy = true
-		return e
-	}
-	if s.used == nil {
-		s.used = map[string]int{}
-	}
-	for _, t := range tenants {
-		s.used[t]++
-	}
-	return nil
-}
-
-// Leave counts a read out.
-func (s *Slots) Leave(tenants ...string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, t := range tenants {
-		if s.used[t]--; s.used[t] <= 0 {
-			delete(s.used, t)
-		}
-	}
-}
-
-// Used is how many reads of tenant are under way.
-func (s *Slots) Used(tenant string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.used[tenant]
 }

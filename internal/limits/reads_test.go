@@ -3,7 +3,6 @@ package limits
 import (
 	"math"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -80,64 +79,5 @@ func TestOtherExcesses(t *testing.T) {
 		if !strings.HasPrefix(tc.got, tc.want) {
 			t.Errorf("%q, want %q", tc.got, tc.want)
 		}
-	}
-}
-
-func TestSlots(t *testing.T) {
-	var s Slots
-	c := &ReadConfig{Concurrent: 2}
-	enter := func(want bool, tenants ...string) {
-		t.Helper()
-		e := s.Enter(c, tenants...)
-		if (e == nil) != want || e != nil && (!e.Busy || !strings.Contains(e.Error(), "2 reads of this tenant are under way; limits.reads.concurrent allows 2; ")) {
-			t.Fatalf("entering %q: %v", tenants, e)
-		}
-	}
-	enter(true, "a")
-	enter(true, "a", "b")
-	enter(false, "a")
-	enter(false, "b", "a") // all or none
-	if s.Used("a") != 2 || s.Used("b") != 1 {
-		t.Fatalf("a %d, b %d", s.Used("a"), s.Used("b"))
-	}
-	enter(true, "b")
-	enter(false, "b")
-	c.Concurrent = 3 // a reload
-	if e := s.Enter(c, "b"); e != nil {
-		t.Fatal(e)
-	}
-	c.Concurrent = 0
-	if e := s.Enter(c, "a"); e != nil {
-		t.Fatal(e)
-	}
-	s.Leave("a", "b")
-	s.Leave("a")
-	s.Leave("a")
-	s.Leave("b")
-	s.Leave("b")
-	if s.Used("a") != 0 || s.Used("b") != 0 || len(s.used) != 0 {
-		t.Fatalf("left over: %v", s.used)
-	}
-}
-
-func TestSlotsTogether(t *testing.T) {
-	var s Slots
-	c := &ReadConfig{Concurrent: 4}
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			for range 500 {
-				if s.Enter(c, "a", "b") == nil {
-					if s.Used("a") > 4 {
-						t.Error("more under way than allowed")
-					}
-					s.Leave("a", "b")
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if len(s.used) != 0 {
-		t.Fatalf("left over: %v", s.used)
 	}
 }

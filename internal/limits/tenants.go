@@ -24,8 +24,9 @@ func (e *Over) Error() string { return e.text }
 // Tenants has the state of each tenant: what is left of its rates, what is under way, its active series. It outlives reloads. It is
 // safe for concurrent use.
 type Tenants struct {
-	mu sync.Mutex
-	of map[string]*Tenant
+	mu    sync.Mutex
+	of    map[string]*Tenant
+	reads queue
 }
 
 // NewTenants has no tenant yet.
@@ -61,6 +62,11 @@ func (ts *Tenants) Configure(cfg *Config, names []string, replicas int64, now ti
 			ts.of[name] = t
 		}
 		t.configure(cfg.Of(name), replicas, now)
+		r := t.Reads()
+		ts.reads.mu.Lock()
+		t.read.configure(&r)
+		t.read.fill()
+		ts.reads.mu.Unlock()
 	}
 }
 
@@ -82,6 +88,7 @@ type Tenant struct {
 
 	mu       sync.Mutex
 	cfg      WriteConfig // this replica's part
+	readCfg  ReadConfig  // likewise
 	weight   atomic.Int64
 	samples  bucket
 	requests bucket
@@ -90,8 +97,10 @@ type Tenant struct {
 	writing  int64
 	asked    int64 // samples of the last request that had to wait
 
-	// Of the Budget, and guarded by its lock: bytes, and the weight while there are some.
-	held, heldWeight int64
+	// held is what the tenant has of the Budgets, guarded by their locks.
+	held [units]holding
+	read readState // of the queue of reads, guarded by its lock
+	turn turnState // of Turns, guarded by its lock
 }
 
 // Name is the tenant's.
@@ -107,8 +116,10 @@ func (t *Tenant) configure(cfg TenantConfig, replicas int64, now time.Time) {
 	t.samples.configure(t.cfg.SamplesPerSecond, t.cfg.SamplesBurst, now)
 	t.requests.configure(t.cfg.RequestsPerSecond, t.cfg.RequestsBurst, now)
 	t.bytes.configure(t.cfg.BytesPerSecond, t.cfg.BytesBurst, now)
-	r := &cfg.Reads
-	t.reads.configure(share(r.RequestsPerSecond, max(1, replicas)), share(burst(r.RequestsBurst, r.RequestsPerSecond), max(1, replicas)), now)
+	r := cfg.Reads
+	r.RequestsBurst = burst(r.RequestsBurst, r.RequestsPerSecond)
+	t.readCfg = r.part(max(1, replicas))
+	t.reads.configure(t.readCfg.RequestsPerSecond, t.readCfg.RequestsBurst, now)
 	t.series.configure(t.cfg.ActiveSeries, t.cfg.NewSeriesPerMinute, t.cfg.ActiveWindow, now)
 }
 
@@ -117,6 +128,13 @@ func (t *Tenant) Writes() WriteConfig {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.cfg
+}
+
+// Reads is what holds for the tenant's reads.
+func (t *Tenant) Reads() ReadConfig {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.readCfg
 }
 
 // Series are the tenant's active series; nil: it has no limit of them.
@@ -237,17 +255,22 @@ func BeginRead(tenants []*Tenant, now time.Time) *Excess {
 		}
 		t.mu.Unlock()
 		if wait > 0 {
-			for _, before := range tenants[:i] {
-				before.mu.Lock()
-				before.reads.take(-1)
-				before.mu.Unlock()
-			}
+			NotRead(tenants[:i])
 			e := over("too many reads", "requests_per_second", limit, fmt.Sprintf("try again in %.1f s", wait.Seconds()))
 			e.Busy, e.Wait = true, wait
 			return e
 		}
 	}
 	return nil
+}
+
+// NotRead gives back what BeginRead has counted: the store is not asked.
+func NotRead(tenants []*Tenant) {
+	for _, t := range tenants {
+		t.mu.Lock()
+		t.reads.take(-1)
+		t.mu.Unlock()
+	}
 }
 
 // Request judges what a single request has: series and samples that would be stored.
@@ -286,8 +309,9 @@ type Usage struct {
 }
 
 // Usage lists the limits of the tenant that have a usage, as this replica holds them.
-func (t *Tenant) Usage(now time.Time) (out []Usage) {
+func (ts *Tenants) Usage(t *Tenant, now time.Time) (out []Usage) {
 	active, away := t.series.Active(now)
+	reading, waiting := ts.underWay(t)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, b := range []struct {
@@ -300,6 +324,9 @@ func (t *Tenant) Usage(now time.Time) (out []Usage) {
 	}
 	if t.reads.rate > 0 {
 		out = append(out, Usage{"reads.requests_burst", t.reads.size, t.reads.used(now)})
+	}
+	if n := t.readCfg.Concurrent; n > 0 {
+		out = append(out, Usage{"reads.concurrent", float64(n), float64(reading)}, Usage{"reads.queue", float64(t.readCfg.Queue), float64(waiting)})
 	}
 	if n := t.cfg.Concurrent; n > 0 {
 		out = append(out, Usage{"concurrent", float64(n), float64(t.writing)})

@@ -244,7 +244,10 @@ func TestReloadIsNoBurst(t *testing.T) {
 
 func TestReplicasShare(t *testing.T) {
 	ts, a := limited(WriteConfig{SamplesPerSecond: 100, SamplesBurst: 200, ActiveSeries: 10, Concurrent: 3, SamplesPerRequest: 10})
-	ts.Configure(&Config{Weight: 1, Writes: a.Writes()}, []string{"a"}, 4, start)
+	ts.Configure(&Config{Weight: 1, Writes: a.Writes(), Reads: ReadConfig{RequestsPerSecond: 10, Concurrent: 10, Queue: 100, Points: 5}}, []string{"a"}, 4, start)
+	if r := a.Reads(); r.RequestsPerSecond != 3 || r.RequestsBurst != 25 || r.Concurrent != 3 || r.Queue != 25 || r.Points != 5 {
+		t.Errorf("%+v", r)
+	}
 	w := a.Writes()
 	if w.SamplesPerSecond != 25 || w.SamplesBurst != 50 || w.ActiveSeries != 3 || w.Concurrent != 1 || w.SamplesPerRequest != 10 {
 		t.Errorf("%+v", w)
@@ -255,14 +258,14 @@ func TestTogether(t *testing.T) {
 	c := Defaults()
 	c.Writes.Labels, c.Reads.Range = 30, time.Hour
 	narrow := c.Of("x")
-	narrow.Writes.Labels, narrow.Writes.RequestBytes, narrow.Reads.Range, narrow.Reads.Concurrent = 20, 1<<20, 2*time.Hour, 3
+	narrow.Writes.Labels, narrow.Writes.RequestBytes, narrow.Reads.Range = 20, 1<<20, 2*time.Hour
 	c.Tenants = map[string]TenantConfig{"b": narrow}
 	if one := c.Together([]string{"b"}); one != narrow {
 		t.Errorf("%+v", one)
 	}
 	for _, names := range [][]string{{"a", "b"}, {"b", "a"}} {
 		got := c.Together(names)
-		if got.Writes.Labels != 20 || got.Writes.RequestBytes != 1<<20 || got.Reads.Range != time.Hour || got.Reads.Concurrent != 3 || got.Reads.Points != c.Reads.Points {
+		if got.Writes.Labels != 20 || got.Writes.RequestBytes != 1<<20 || got.Reads.Range != time.Hour || got.Reads.Points != c.Reads.Points {
 			t.Errorf("%v: %+v", names, got)
 		}
 	}

@@ -139,7 +139,6 @@ func (c *Config) Together(tenants []string) TenantConfig {
 		tighten(&r.SubqueryPoints, t.Reads.SubqueryPoints)
 		tighten(&r.Timeout, t.Reads.Timeout)
 		tighten(&r.AnswerBytes, t.Reads.AnswerBytes)
-		tighten(&r.Concurrent, t.Reads.Concurrent)
 	}
 	return out
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"m3gateway/internal/buf"
+	"m3gateway/internal/faultnet"
 )
 
 const probePath = "/probe"
@@ -61,15 +62,10 @@ func status(code int) http.HandlerFunc {
 // hangUp cuts the connection before any answer.
 func hangUp(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
-// refusing is the URL of a port that was free a moment ago, so that nobody listens on it.
+// refusing is the URL of a port on which nobody listens, and nobody will.
 func refusing(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
+	return "http://" + faultnet.Address(t)
 }
 
 // start makes and starts a Pool whose probes come only at the start or when nudged, unless change says otherwise.
