@@ -3,6 +3,7 @@ package app_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -191,5 +192,34 @@ func TestNoCredentialInLogs(t *testing.T) {
 		if strings.Contains(log, secret) {
 			t.Errorf("the log holds %q", secret)
 		}
+	}
+}
+
+// TestAuditSection: a log that cannot be opened ends the start, with what to do; a change of it waits for the next start.
+func TestAuditSection(t *testing.T) {
+	url, _ := sink(t)
+	g := gatewaytest.Start(t, gatewaytest.Setup{Users: []string{"alice"}, Upstreams: []string{url}, Extra: "audit: {file: audit.log}"})
+	edit(t, g, "file: audit.log", "file: none/audit.log")
+	if a := g.Admin("POST", "/-/reload"); a.Status != 200 {
+		t.Errorf("%+v", a)
+	}
+	if log := g.Log.String(); !strings.Contains(log, "takes effect only after a restart") || !strings.Contains(log, `"section":"audit"`) {
+		t.Errorf("the log does not say that audit changed:\n%s", log)
+	}
+	if a := g.Get("alice", "/api/v1/labels"); a.Status != 200 {
+		t.Errorf("%+v", a)
+	}
+	path := filepath.Join(g.Dir, "audit.log")
+	gatewaytest.Until(t, "the old log goes on", func() bool {
+		b, err := os.ReadFile(path)
+		return err == nil && strings.Contains(string(b), `"route":"labels"`)
+	})
+	loaded, err := app.Load(filepath.Join(g.Dir, "gateway.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = app.New(loaded, app.Options{Version: "test", Log: io.Discard})
+	if err == nil || !strings.HasPrefix(err.Error(), "audit.file cannot be opened: ") || !strings.Contains(err.Error(), "none/audit.log: no such file or directory; give the path") {
+		t.Errorf("%v", err)
 	}
 }
