@@ -1,25 +1,22 @@
 // Command fairness measures what a steady tenant feels of another that sends fifty times its limit, and cached clients of somebody who guesses passwords.
 //
-// The gateway is a process of its own; clients and store share the machine with it, so that a part of what is added is theirs. Rounds
-// with and without the trouble take turns.
+//	this process: the steady client, and the store ──> gateway <── the trouble, at idle priority as if on other machines
+//
+// Rounds without, with a control and with the trouble take turns.
 package main
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,7 +25,12 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:])
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == troubleRole {
+		err = makeTrouble(ctx, os.Args[2:])
+	} else {
+		err = run(ctx, os.Args[1:])
+	}
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench/fairness:", err)
@@ -36,10 +38,18 @@ func main() {
 	}
 }
 
+const (
+	limit      = 20_000 // samples a second of each tenant
+	steadyRate = 150    // requests of steadySize samples a second: three quarters of the limit
+	steadySize = 100
+	attackCost = 12
+)
+
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("fairness", flag.ContinueOnError)
-	rounds := flags.Int("rounds", 5, "rounds of each measurement, with and without the trouble")
+	rounds := flags.Int("rounds", 8, "rounds of each measurement, with and without the trouble")
 	span := flags.Duration("time", 4*time.Second, "how long each is measured in each round")
+	share := flags.Bool("share", false, "the trouble gets its share of the CPUs, too, in place of what nobody else wants")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -55,209 +65,139 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	b := bench{rounds: *rounds, span: *span}
-	for i, scenario := range []struct {
-		site measure.Site
-		run  func(context.Context) error
-	}{
-		{measure.Site{Sections: fmt.Sprintf("limits: {writes: {samples_per_second: %d}}", limit)}, b.flood},
-		{measure.Site{Cost: attackCost}, b.attack},
+	fmt.Print(measure.Heading("go run ./bench/fairness"), "\n\n")
+	for _, sc := range []scenario{
+		{
+			name: "flood", kinds: []string{flood}, site: measure.Site{Sections: fmt.Sprintf("limits: {writes: {samples_per_second: %d}}", limit)},
+			says: fmt.Sprintf("limits.writes.samples_per_second is %d; a steady tenant sends %d, another %d", limit, steadyRate*steadySize, floodRate*floodSize),
+		},
+		{
+			name: "attack", kinds: []string{control, attack}, site: measure.Site{Cost: attackCost, Crowd: *rounds},
+			says: fmt.Sprintf("%d wrong passwords a second, bcrypt cost %d, from %d addresses, each of another user, while a client that is known goes on; control: as many requests without a password", attackRate, attackCost, attackAddresses),
+		},
 	} {
-		if err := b.with(ctx, binary, filepath.Join(dir, fmt.Sprint(i)), scenario.site, scenario.run); err != nil {
-			return err
+		sc.rounds, sc.span, sc.share = *rounds, *span, *share
+		if err := sc.run(ctx, binary, filepath.Join(dir, sc.name)); err != nil {
+			return fmt.Errorf("%s: %w", sc.name, err)
 		}
 	}
 	return nil
 }
 
-const (
-	limit      = 20_000 // samples a second of each tenant
-	steadyRate = 150    // requests of steadySize samples a second: three quarters of the limit
-	steadySize = 100
-	floodRate  = 1000 // requests of floodSize samples a second: fifty times the limit
-	floodSize  = 1000
+// scenario is what is measured of one gateway: alone, and beside each kind of trouble.
+type scenario struct {
+	name, says string
+	kinds      []string
+	site       measure.Site
 
-	attackCost = 12
-	attackRate = 200 // wrong passwords a second
-)
-
-// bench is a gateway and what is measured of it.
-type bench struct {
 	rounds int
 	span   time.Duration
-	at     measure.Site
+	share  bool
+	took   [][][]float64 // seconds, by kind, alone first, and by round
+	counts []counts      // by kind
 }
 
-// with runs a scenario with a gateway of its own.
-func (b *bench) with(ctx context.Context, binary, dir string, site measure.Site, scenario func(context.Context) error) error {
-	store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		if r.Method == http.MethodPost {
-			w.WriteHeader(http.StatusNoContent)
-		}
-	}))
+func (sc *scenario) run(ctx context.Context, binary, dir string) error {
+	store := httptest.NewServer(measure.Store(0))
 	defer store.Close()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	processes := measure.Processes{Dir: dir}
 	defer processes.Stop()
-	b.at = site
-	b.at.Store = strings.TrimPrefix(store.URL, "http://")
-	if _, err := processes.Gateway(ctx, binary, dir, &b.at); err != nil {
+	sc.site.Store = strings.TrimPrefix(store.URL, "http://")
+	if _, err := processes.Gateway(ctx, binary, dir, &sc.site); err != nil {
 		return err
 	}
-	return scenario(ctx)
-}
-
-// client has connections of its own, from an address of loopback.
-func client(from string) *http.Client {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	return &http.Client{Transport: &http.Transport{DialContext: d.DialContext, MaxIdleConnsPerHost: 64}, Timeout: time.Minute}
-}
-
-// send posts body as user and returns the status.
-func (b *bench) send(ctx context.Context, c *http.Client, user, password string, body []byte) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+b.at.Plain+"/api/v1/write", bytes.NewReader(body))
-	if err != nil {
-		return 0, err
+	c := &http.Client{Transport: measure.Transport(nil, "127.0.0.1", false)}
+	if _, err := sc.steady(c); err != nil { // connections and the password are known then
+		return err
 	}
-	req.SetBasicAuth(user, password)
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	req.Header.Set("Content-Encoding", "snappy")
-	resp, err := c.Do(req)
-	if err != nil {
-		return 0, err
+	sc.took, sc.counts = make([][][]float64, 1+len(sc.kinds)), make([]counts, len(sc.kinds))
+	for round := range sc.rounds {
+		took, err := sc.steady(c)
+		if err != nil {
+			return err
+		}
+		sc.took[0] = append(sc.took[0], took)
+		for i, kind := range sc.kinds {
+			if took, err = sc.beside(ctx, &processes, c, kind, round, &sc.counts[i]); err != nil {
+				return fmt.Errorf("beside the %s: %w", kind, err)
+			}
+			sc.took[1+i] = append(sc.took[1+i], took)
+		}
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode, errors.Join(err, resp.Body.Close())
+	sc.report()
+	return nil
 }
 
 // steady returns the latencies of the steady tenant's writes, all of which must be taken.
-func (b *bench) steady(ctx context.Context, c *http.Client) ([]float64, error) {
-	return measure.Paced(steadyRate, b.span, func() error {
-		status, err := b.send(ctx, c, measure.User, measure.Password, batch(steadySize, time.Now()))
-		if err == nil && status != http.StatusNoContent {
-			err = fmt.Errorf("the steady tenant was answered %d", status)
-		}
-		return err
-	})
-}
-
-// compare measures the steady tenant by turns alone and beside trouble, which goes on until its context ends.
-func (b *bench) compare(ctx context.Context, trouble func(context.Context)) (alone, beside [][]float64, err error) {
-	c := client("127.0.0.1")
-	if _, err := b.steady(ctx, c); err != nil { // connections and the password are known then
-		return nil, nil, err
-	}
-	for range b.rounds {
-		took, err := b.steady(ctx, c)
-		if err != nil {
-			return nil, nil, err
-		}
-		alone = append(alone, took)
-		within, end := context.WithCancel(ctx)
-		var wg sync.WaitGroup
-		wg.Go(func() { trouble(within) })
-		time.Sleep(500 * time.Millisecond)
-		took, err = b.steady(ctx, c)
-		end()
-		wg.Wait()
-		if err != nil {
-			return nil, nil, err
-		}
-		beside = append(beside, took)
-	}
-	return alone, beside, nil
-}
-
-// pour calls one at rate a second until ctx ends, each on its own.
-func pour(ctx context.Context, rate float64, one func(n int)) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	begun := time.Now()
-	for n := 0; ctx.Err() == nil; n++ {
-		time.Sleep(time.Until(begun.Add(time.Duration(float64(n) / rate * float64(time.Second)))))
-		wg.Go(func() { one(n) })
-	}
-}
-
-// counter counts answers by status.
-type counter struct{ taken, refused, failed atomic.Int64 }
-
-func (c *counter) add(status int, err error) {
-	switch {
-	case err != nil || status >= 500:
-		c.failed.Add(1)
-	case status/100 == 2:
-		c.taken.Add(1)
-	default:
-		c.refused.Add(1)
-	}
-}
-
-// flood has bob send fifty times his limit.
-func (b *bench) flood(ctx context.Context) error {
-	var n counter
-	c := client("127.0.0.2")
-	alone, beside, err := b.compare(ctx, func(ctx context.Context) {
-		body := batch(floodSize, time.Now())
-		pour(ctx, floodRate, func(int) { n.add(b.send(context.WithoutCancel(ctx), c, "bob", measure.Password, body)) })
-	})
+func (sc *scenario) steady(c *http.Client) ([]float64, error) {
+	body, err := measure.Batch(steadySize, time.Now())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	fmt.Printf("flood: limits.writes.samples_per_second is %d; a steady tenant sends %d, another %d\n", limit, steadyRate*steadySize, floodRate*floodSize)
-	fmt.Printf("       of the other's requests %d were taken, %d refused with 429, %d failed\n\n", n.taken.Load(), n.refused.Load(), n.failed.Load())
-	report(alone, beside)
-	return nil
-}
-
-// attack has somebody guess passwords, each of another user and from one of 200 addresses; then a user who was never there before
-// comes with the right one.
-func (b *bench) attack(ctx context.Context) error {
-	var n counter
-	clients := make([]*http.Client, 200)
-	for i := range clients {
-		clients[i] = client(fmt.Sprintf("127.1.0.%d", i+1))
-	}
-	body := batch(1, time.Now())
-	var first atomic.Int64
-	var once sync.Once
-	alone, beside, err := b.compare(ctx, func(ctx context.Context) {
-		var wg sync.WaitGroup
-		once.Do(func() {
-			wg.Go(func() {
-				time.Sleep(2 * time.Second)
-				begun := time.Now()
-				if status, err := b.send(context.WithoutCancel(ctx), client("127.0.0.3"), "bob", measure.Password, body); err == nil && status == http.StatusNoContent {
-					first.Store(int64(time.Since(begun)))
-				}
-			})
-		})
-		pour(ctx, attackRate, func(i int) {
-			within, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			defer stop()
-			n.add(b.send(within, clients[i%len(clients)], fmt.Sprint("user", i), "wrong", body))
-		})
-		wg.Wait()
+	return measure.Paced(steadyRate, sc.span, func() error {
+		req, err := measure.WriteRequest("http://"+sc.site.Plain, body)
+		if err != nil {
+			return err
+		}
+		return measure.Send(c, req)
 	})
-	if err != nil {
-		return err
-	}
-	fmt.Printf("attack: %d wrong passwords a second, bcrypt cost %d, from %d addresses, each of another user; a client that is known goes on\n", attackRate, attackCost, len(clients))
-	fmt.Printf("        of the attempts %d were let in, %d refused, %d were not answered within 10 s or were told to come later\n", n.taken.Load(), n.refused.Load(), n.failed.Load())
-	fmt.Printf("        a right password of a user never seen before was let in after %v; 0s: never\n\n", time.Duration(first.Load()).Round(time.Millisecond))
-	report(alone, beside)
-	return nil
 }
 
-// report prints what the steady client felt.
-func report(alone, beside [][]float64) {
-	fmt.Printf("%-10s %32s %32s %10s\n", "ms", "alone", "beside", "ratio")
+// beside is steady while a process makes trouble.
+func (sc *scenario) beside(ctx context.Context, p *measure.Processes, c *http.Client, kind string, round int, n *counts) ([]float64, error) {
+	end, out, pid, err := p.Self(ctx, troubleRole, kind, sc.site.Plain, measure.CrowdName(round))
+	if err != nil {
+		return nil, err
+	}
+	if !sc.share {
+		if err := measure.OnlyIdle(pid); err != nil {
+			return nil, err
+		}
+	}
+	time.Sleep(time.Second)
+	took, err := sc.steady(c)
+	if err := errors.Join(err, end.Close()); err != nil {
+		return nil, err
+	}
+	var made counts
+	if err := json.NewDecoder(out).Decode(&made); err != nil {
+		return nil, fmt.Errorf("what the trouble met: %w", err)
+	}
+	n.add(&made)
+	return took, nil
+}
+
+// report prints what the steady client felt: quantiles of all rounds together, and those of each round as their range.
+func (sc *scenario) report() {
+	fmt.Printf("%s: %s\n", sc.name, sc.says)
+	for i, kind := range sc.kinds {
+		fmt.Printf("  %-8s %v\n", kind, &sc.counts[i])
+	}
+	fmt.Printf("\n%-6s %26s", "ms", "alone")
+	for _, kind := range sc.kinds {
+		fmt.Printf(" %26s %6s", "beside the "+kind, "ratio")
+	}
+	fmt.Println()
 	for _, q := range []float64{.5, .9, .99} {
-		a, b := measure.Quantiles(alone, q), measure.Quantiles(beside, q)
-		fmt.Printf("p%-9g %32s %32s %10.2f\n", 100*q, measure.Spread(a, 1e3), measure.Spread(b, 1e3), measure.Median(b)/measure.Median(a))
+		fmt.Printf("p%-5g", 100*q)
+		var alone float64
+		for i, rounds := range sc.took {
+			var all []float64
+			for _, took := range rounds {
+				all = append(all, took...)
+			}
+			each, together := measure.Quantiles(rounds, q), measure.Quantile(all, q)
+			fmt.Printf(" %26s", fmt.Sprintf("%.2f (%s)", 1e3*together, measure.Range(each, 1e3)))
+			if i == 0 {
+				alone = together
+			} else {
+				fmt.Printf(" %6.2f", together/alone)
+			}
+		}
+		fmt.Println()
 	}
 	fmt.Println()
 }

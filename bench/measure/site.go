@@ -11,9 +11,10 @@ import (
 	"m3gateway/internal/certs"
 )
 
-// The client's account and its tenant.
+// The client's account and its tenant, and another's.
 const (
-	User     = "alice"
+	User      = "alice"
+	OtherUser = "bob"
 	Password = "correct horse battery staple"
 	Tenant   = "team-a"
 )
@@ -34,7 +35,7 @@ type Site struct {
 	PerIP                      int      // max_connections_per_ip; 0: the gateway's default
 	Open                       bool     // Plain asks for no password: every request there is User's
 	Sections                   string   // further whole sections
-	Cost                       int      // bcrypt cost of the passwords; 0: BcryptCost
+	Cost                       int      // bcrypt cost of the passwords; 0: BcryptCost, and crowdCost
 	Crowd                      int      // further users, each its own tenant
 }
 
@@ -82,13 +83,13 @@ auth:
 tenancy:
   users:
     %s: {tenants: [%s]}
-    bob: {tenants: [team-b]}
+    %s: {tenants: [team-b]}
 upstream:
   kind: prometheus
   urls: [%s]
   %s
 %s
-`, at.HTTPS, at.Plain, policy, at.Admin, listen, pair.CertFile, pair.KeyFile, User, Tenant, strings.Join(urls, ", "), at.Upstream, at.Sections), 0o600)
+`, at.HTTPS, at.Plain, policy, at.Admin, listen, pair.CertFile, pair.KeyFile, User, Tenant, OtherUser, strings.Join(urls, ", "), at.Upstream, at.Sections), 0o600)
 }
 
 // passwords is the htpasswd file.
@@ -98,7 +99,7 @@ func (at Site) passwords() (string, error) {
 	if cost == 0 {
 		cost = BcryptCost
 	}
-	for _, name := range []string{User, "bob"} {
+	for _, name := range []string{User, OtherUser} {
 		hash, err := auth.HashPassword(Password, cost)
 		if err != nil {
 			return "", err
@@ -106,7 +107,11 @@ func (at Site) passwords() (string, error) {
 		fmt.Fprintf(&users, "%s:%s\n", name, hash)
 	}
 	if at.Crowd > 0 {
-		hash, err := auth.HashPassword(Password, crowdCost)
+		cost := crowdCost
+		if at.Cost > 0 {
+			cost = at.Cost
+		}
+		hash, err := auth.HashPassword(Password, cost)
 		if err != nil {
 			return "", err
 		}

@@ -60,7 +60,12 @@ func Ratios(v, base []float64) []float64 {
 
 // Spread is the median of v, and its range, times unit.
 func Spread(v []float64, unit float64) string {
-	return fmt.Sprintf("%.2f (%.2f-%.2f)", unit*Median(v), unit*slices.Min(v), unit*slices.Max(v))
+	return fmt.Sprintf("%.2f (%s)", unit*Median(v), Range(v, unit))
+}
+
+// Range is the range of v times unit.
+func Range(v []float64, unit float64) string {
+	return fmt.Sprintf("%.2f-%.2f", unit*slices.Min(v), unit*slices.Max(v))
 }
 
 // Aim is one target.
