@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -271,18 +272,21 @@ func (c *faultCase) run(t *testing.T, times faultTimes) {
 	defer c.load.end()
 	time.Sleep(times.before)
 	if !c.named {
-		written := writtenTo(t, c.gateway, c.proxies)
-		for i, n := range written {
-			if n > written[c.home] {
-				c.home = i
+		eventually(t, c.name+": the members have had writes", func() error { // on a slow machine later than that
+			written := writtenTo(t, c.gateway, c.proxies)
+			for i, n := range written {
+				if n > written[c.home] {
+					c.home = i
+				}
+				if n == 0 && c.series {
+					return fmt.Errorf("member %d has had no part of any batch", i)
+				}
 			}
-			if n == 0 && c.series {
-				t.Errorf("%s: member %d has had no part of any batch", c.name, i)
+			if written[c.home] == 0 {
+				return errors.New("nothing was written")
 			}
-		}
-		if written[c.home] == 0 {
-			t.Errorf("%s: nothing was written", c.name)
-		}
+			return nil
+		})
 	}
 	struck := time.Now()
 	c.strike(t, c)

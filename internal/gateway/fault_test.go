@@ -607,10 +607,14 @@ type faultCase struct {
 func newFaultCase(t *testing.T, f fault, members int, fresh bool, routing string, more []prompb.Label) *faultCase {
 	c := &faultCase{fault: f, store: newCountingStore(t), fresh: fresh, more: more, routing: routing}
 	c.store.close.Store(fresh)
-	// Where the gateway has to wait for the end of its patience, it has little; else it has more than a slow machine needs.
+	// Where the gateway has to wait for the end of its patience, it has little; else it has more than a slow machine needs: also
+	// where it gives up a member that keeps it waiting as soon as there is another.
 	limit := 10 * time.Second
 	if f.then == hang || f.then == trickle {
-		if limit = 3 * time.Second; !slices.Contains(f.one, 204) {
+		switch taken := slices.Contains(f.one, 204); {
+		case taken:
+			limit = 3 * time.Second
+		case members == 1 || !slices.Contains(f.two, 204):
 			limit = time.Second
 		}
 	}

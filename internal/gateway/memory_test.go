@@ -284,8 +284,10 @@ func denseBatch(t *testing.T) []byte {
 	return gatewaytest.Encode(t, series)
 }
 
+// memorySetup is a gateway that writes each batch once: on a slow machine senders wait for so long that some would be written over a
+// second connection as well, and be counted twice as waiting.
 func memorySetup(url, limits string) gatewaytest.Setup {
-	return gatewaytest.Setup{Users: twoTenantUsers, Tenancy: twoTenants, Kind: "m3", Upstreams: []string{url}, Extra: limits, UpstreamExtra: "  write_timeout: 5m"}
+	return gatewaytest.Setup{Users: twoTenantUsers, Tenancy: twoTenants, Kind: "m3", Upstreams: []string{url}, Extra: limits, UpstreamExtra: "  write_timeout: 5m\n  hedge_percent: 0"}
 }
 
 // TestMemoryHungStore: with the limits as they are by default, 200 senders whose batches decode to 1.5 MB each all wait for a

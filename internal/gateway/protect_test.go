@@ -274,11 +274,12 @@ func TestConcurrentReads(t *testing.T) {
 	}
 	<-h.gone
 	gatewaytest.Until(t, "the slot is free", func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		go ask(ctx, "alice", "", "/api/v1/labels")
 		select {
-		case <-h.entered:
+		case <-h.entered: // it is held there, until it goes away as well
+			cancel()
 			<-answers
 			return true
 		case a := <-answers:

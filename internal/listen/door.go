@@ -118,11 +118,8 @@ func (d *door) enter(c *conn, client netip.Addr) bool {
 	if err == nil {
 		return true
 	}
-	if errors.Is(err, errTooMany) {
-		d.metrics.refused.Inc()
-		if d.tell.now(time.Now()) {
-			d.log.Warn("closing connections of a client that has as many open and busy as it may; raise listen.max_connections_per_ip if it should have more, or set listen.proxy_protocol if it is a load balancer", "client", client.String())
-		}
+	if errors.Is(err, errTooMany) && d.tell.now(time.Now()) {
+		d.log.Warn("closing connections of a client that has as many open and busy as it may; raise listen.max_connections_per_ip if it should have more, or set listen.proxy_protocol if it is a load balancer", "client", client.String())
 	}
 	return false
 }

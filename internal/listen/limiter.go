@@ -146,6 +146,7 @@ func (l *limiter) claim(c *conn, a netip.Addr) error {
 	if p != nil && p.open >= l.caps.perPeer {
 		v := p.victim(time.Now(), l.caps.fresh)
 		if v == nil {
+			l.metrics.refused.Inc() // before its client can see it
 			c.closeLocked()
 			return errTooMany
 		}

@@ -36,8 +36,9 @@ type host struct {
 	queryFails        bool
 	// serve says how long a request takes, and what comes of it: a status, or 0 for a broken connection.
 	serve func(r *http.Request) (time.Duration, int)
-	room  int           // how many requests are worked on at a time; 0: no bound
-	slots chan struct{} // one for each, if there is a bound; of the bubble
+	body  func(ctx context.Context) io.Reader // of the answers to requests; nil: an empty one
+	room  int                                 // how many requests are worked on at a time; 0: no bound
+	slots chan struct{}                       // one for each, if there is a bound; of the bubble
 
 	served, refused, probes atomic.Int64 // requests that came, those whose connection was refused, and probes
 	seen                    []*http.Request
@@ -158,7 +159,11 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, io.ErrUnexpectedEOF
 		}
 	}
-	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(text)), ContentLength: int64(len(text)), Request: req}, nil
+	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(text)), ContentLength: int64(len(text)), Request: req}
+	if !probe && h.body != nil {
+		resp.Body, resp.ContentLength = io.NopCloser(h.body(req.Context())), -1
+	}
+	return resp, nil
 }
 
 // work waits for a slot, and then takes the time that the host takes then, not when the request came: those that wait for a slow

@@ -189,7 +189,13 @@ func TestFaults(t *testing.T) {
 				r.Header.Del("Content-Type")
 				r.Header.Del("Content-Encoding")
 			}
-		}}, "found", rest, "the write was acknowledged, and after 300ms it is not to be found: 0 of 3 series are there"},
+		}}, "found", rest, "the write was acknowledged, and after 1s it is not to be found: 0 of 3 series are there"},
+		"a query hangs": {fault{response: func(r *http.Response) error {
+			if r.Request.URL.Path == "/api/v1/query" && r.StatusCode == http.StatusOK {
+				<-r.Request.Context().Done()
+			}
+			return nil
+		}}, "found", rest, "deadline exceeded"},
 		"a write is refused":     {status(write, 204, 503), "write", "found, " + rest, "a write answered 503"},
 		"a write is forbidden":   {status(write, 204, 403), "write", "found, " + rest, "403: the user may not write to this tenant"},
 		"another tenant":         {replace("/api/v1/query", `"tenant":"team-a"`, `"tenant":"team-b"`), "tenant label", "", `the series written have tenant ["team-b"] instead of "team-a"`},
@@ -225,7 +231,10 @@ func TestFaults(t *testing.T) {
 			srv := httptest.NewServer(&proxy)
 			defer srv.Close()
 			o := options(g, "alice")
-			o.URL, o.Wait, o.Tenant = srv.URL, 300*time.Millisecond, "team-a"
+			o.URL, o.Tenant = srv.URL, "team-a"
+			if strings.HasPrefix(c.failed, "found") {
+				o.Wait = time.Second // it is waited in vain
+			}
 			checks := try(t, o)
 			skipped := "certificate"
 			if c.skipped != "" {
