@@ -51,7 +51,9 @@ func (l *loan) release(n int64) {
 // begin makes the request one of t's. It fails when no more may be under way.
 func (l *loan) begin(t *limits.Tenant) error {
 	if !l.requests.AcquireFor(t, 0, 1) {
-		return unavailable("the gateway works on as many requests as limits.inflight_requests allows, or this tenant's share of them")
+		r := unavailable("the gateway works on as many requests as limits.inflight_requests allows, or this tenant's share of them")
+		r.limits = []string{"limits.inflight_requests"}
+		return r
 	}
 	l.tenant = t
 	return nil
