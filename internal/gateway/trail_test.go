@@ -264,7 +264,7 @@ func TestTrailOfRefusals(t *testing.T) {
 // TestTrailOfBusyReads: what is under way, the budget, and an answer that is cut name their limits, too.
 func TestTrailOfBusyReads(t *testing.T) {
 	h := newHeld(t, false)
-	l := startTrail(t, gatewaytest.Setup{Upstreams: []string{h.URL}, Extra: "limits: {inflight_bytes: 192KiB, request_bytes: 64KiB, decoded_bytes: 64KiB, reads: {concurrent: 1}}"})
+	l := startTrail(t, gatewaytest.Setup{Upstreams: []string{h.URL}, Extra: "limits: {inflight_bytes: 192KiB, request_bytes: 64KiB, decoded_bytes: 64KiB, reads: {concurrent: 1, queue: 0}}"})
 	done := make(chan gatewaytest.Answer)
 	go func() { done <- l.g.Get("alice", "/api/v1/query?query=up") }()
 	<-h.entered
@@ -291,6 +291,27 @@ func TestTrailOfBusyReads(t *testing.T) {
 	}
 	if got := l.next(t); !reflect.DeepEqual(got["limits"], []any{"limits.reads.answer_bytes"}) || got["error"] == nil || got["confined"] == nil {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestTrailOfBusyRequests: who is over its share of the requests under way is named with its tenants, of a write too.
+func TestTrailOfBusyRequests(t *testing.T) {
+	h := newHeld(t, false)
+	l := startTrail(t, gatewaytest.Setup{Upstreams: []string{h.URL}, Extra: "limits: {inflight_requests: 100, reads: {concurrent: 0}}"})
+	const share = 84 // of one tenant: 7 * (100 / 8)
+	done := make(chan int, share)
+	for range share {
+		go func() { done <- l.g.Get("alice", "/api/v1/query?query=up").Status }()
+		<-h.entered
+	}
+	req := l.g.Request("alice", "POST", "/api/v1/write", gatewaytest.Encode(t, numbered(0, 1)))
+	l.check(t, req, `{"client": "127.0.0.1", "listener": "https", "user": "alice", "tenants": ["team-a"], "route": "write", "path": "/api/v1/write",
+		"limits": ["limits.inflight_requests"], "status": 503, "error": "the gateway works on as many requests as limits.inflight_requests allows, …"}`)
+	close(h.goOn)
+	for range share {
+		if status := <-done; status != 200 {
+			t.Errorf("%d", status)
+		}
 	}
 }
 
