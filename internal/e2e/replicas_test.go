@@ -587,6 +587,7 @@ func TestRenewalAndOutage(t *testing.T) {
 
 	// Right after a renewal, so that what is served outlives the outage. The authority may have suggested to renew again at once.
 	f.etcd.kill()
+	killed := time.Now()
 	restarted := 2
 	close(stop)
 	for _, wait := range waits {
@@ -614,13 +615,14 @@ func TestRenewalAndOutage(t *testing.T) {
 		})
 	}
 	f.startEtcd()
+	down := time.Since(killed) // what was served must outlive it, and the next order
 	next := f.agreed(seen...)
 	close(stop)
 	for _, wait := range waits {
 		wait()
 	}
 	f.oneOrderEach(begun - before)
-	t.Logf("%d requests; certificates %q and, after the outage, %s", total.Load(), seen, next)
+	t.Logf("%d requests; certificates %q and, after an outage of %.1f s, %s", total.Load(), seen, down.Seconds(), next)
 	if total.Load() < 500 {
 		t.Errorf("only %d requests", total.Load())
 	}
