@@ -15,8 +15,8 @@ import (
 const (
 	User      = "alice"
 	OtherUser = "bob"
-	Password = "correct horse battery staple"
-	Tenant   = "team-a"
+	Password  = "correct horse battery staple"
+	Tenant    = "team-a"
 )
 
 // BcryptCost is that of the client's password; crowdCost is that of the many users of a curve, whose first request each is over
