@@ -30,13 +30,14 @@ func exposed(t *testing.T) map[string]map[string][]string {
 		}
 	}))
 	t.Cleanup(bad.Close)
-	g := gatewaytest.Start(t, gatewaytest.Setup{Users: []string{"alice"}, Upstreams: []string{bad.URL, gatewaytest.Store(t)}})
+	g := gatewaytest.Start(t, gatewaytest.Setup{Users: []string{"alice"}, Upstreams: []string{bad.URL, gatewaytest.Store(t)}, Extra: "limits: {reads: {range: 1h}}"})
 	now := time.Now()
 	text := ""
 	for try := range 200 { // until a request has met the store that fails
 		g.Write("alice", []prompb.TimeSeries{gatewaytest.Series(now, float64(try), "__name__", "up")})
 		g.Get("alice", "/api/v1/query?query=up")
 		g.Get("", "/api/v1/query?query=up")
+		g.Get("alice", "/api/v1/query?query=rate(up[2h])")
 		if text = g.Admin(http.MethodGet, "/metrics").Body; strings.Contains(text, "m3gateway_proxy_failovers_total{") {
 			break
 		}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -175,6 +177,61 @@ func TestLimitsReload(t *testing.T) {
 	}
 	if a := g.Write("alice", numbered(0, 10)); a.Status != 429 || !strings.Contains(a.Body, "1000 at once") {
 		t.Errorf("%d %s", a.Status, a.Body)
+	}
+}
+
+// TestLimitsReloadUnderLoad: while senders go on and limits change all the time, no more is taken than the rate allows for the time, and
+// the first burst.
+func TestLimitsReloadUnderLoad(t *testing.T) {
+	const rate, burst = 100, 200
+	u := newUpstream(t, ok)
+	g := startWrites(t, u, "writes: {samples_per_second: 100, samples_burst: 200}")
+	path := filepath.Join(g.Dir, "gateway.yaml")
+	config, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	var taken atomic.Int64
+	var all sync.WaitGroup
+	end := make(chan struct{})
+	for sender := range 4 {
+		all.Go(func() {
+			for {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				switch a := g.Write("alice", numbered(10*sender, 10)); a.Status {
+				case 204:
+					taken.Add(10)
+				case 429:
+				default:
+					t.Errorf("%d %s", a.Status, a.Body)
+					return
+				}
+			}
+		})
+	}
+	for i := range 20 {
+		changed := strings.Replace(string(config), "samples_burst: 200", fmt.Sprintf("samples_burst: %d", burst+i%3*5000), 1)
+		if i%2 == 1 {
+			changed = strings.Replace(changed, "samples_per_second: 100,", "samples_per_second: 100, concurrent: 50,", 1)
+		}
+		if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if a := g.Admin("POST", "/-/reload"); a.Status != 200 {
+			t.Fatalf("%d %s", a.Status, a.Body)
+		}
+		time.Sleep(50 * time.Millisecond) // senders go on
+	}
+	close(end)
+	all.Wait()
+	most := burst + rate*time.Since(began).Seconds()
+	if n := float64(taken.Load()); n > most || n < burst {
+		t.Errorf("%v samples were taken, at most %.0f may be", n, most)
 	}
 }
 
