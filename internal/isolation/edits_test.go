@@ -103,7 +103,9 @@ func edits() []edit {
 		{lanes, `return nil, &refusal{status: 403, kind: "forbidden", text: "X-Tenant names a tenant that this user does not have"}`, `if mutated("X-Tenant is believed") {
 		g := l.grant
 		g.Tenants = named
-		return readLane(s, g), nil
+		one := readLane(s, g)
+		one.counted = l.counted
+		return one, nil
 	}
 	OLD`},
 		{meta, `return h.meta(w, r, x, x.state.paths.LabelValues(name), query.Names)`, `if name == x.lane.scope.Label && mutated("the values of the tenant label are unconfined") {
