@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -95,23 +96,15 @@ upstream:
 // passwords is the htpasswd file.
 func (at Site) passwords() (string, error) {
 	var users strings.Builder
-	cost := at.Cost
-	if cost == 0 {
-		cost = BcryptCost
-	}
 	for _, name := range []string{User, OtherUser} {
-		hash, err := auth.HashPassword(Password, cost)
+		hash, err := auth.HashPassword(Password, cmp.Or(at.Cost, BcryptCost))
 		if err != nil {
 			return "", err
 		}
 		fmt.Fprintf(&users, "%s:%s\n", name, hash)
 	}
 	if at.Crowd > 0 {
-		cost := crowdCost
-		if at.Cost > 0 {
-			cost = at.Cost
-		}
-		hash, err := auth.HashPassword(Password, cost)
+		hash, err := auth.HashPassword(Password, cmp.Or(at.Cost, crowdCost))
 		if err != nil {
 			return "", err
 		}

@@ -66,24 +66,20 @@ func TestAuditLogOfAProcess(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
 		t.Cleanup(func() { _ = cmd.Process.Kill() })
-		var url string
+		process := *g // the same files and passwords
 		gatewaytest.Until(t, "the process listens", func() bool {
 			for l := range strings.Lines(stderr.String()) {
 				var started struct{ Msg, HTTPS string }
 				if json.Unmarshal([]byte(l), &started) == nil && started.Msg == "configuration in use" {
-					url = "https://" + started.HTTPS
+					process.URL = "https://" + started.HTTPS
 				}
 			}
-			return url != ""
+			return process.URL != g.URL
 		})
 		ask := func(query, password string) int {
-			req, err := http.NewRequest("GET", url+"/api/v1/query?query="+query, nil)
-			if err != nil {
-				t.Error(err)
-				return 0
-			}
+			req := process.Request("", "GET", "/api/v1/query?query="+query, nil)
 			req.SetBasicAuth("alice", password)
-			resp, err := g.Client.Do(req)
+			resp, err := process.Client.Do(req)
 			if err != nil {
 				t.Error(err)
 				return 0

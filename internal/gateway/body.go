@@ -15,45 +15,26 @@ import (
 type loan struct {
 	budget   *limits.Budget
 	requests *limits.Budget
-	tenant   *limits.Tenant // whose share it is of; nil before that is known
+	tenant   *limits.Tenant // whose share it is of; nil before begin, when nothing is held
 	held     int64
 }
 
 // resize makes the loan n bytes. It fails, leaving the loan as it was, when the budget has no more.
 func (l *loan) resize(n int64) error {
-	if n > l.held && !l.acquire(n-l.held) {
-		r := unavailable("the gateway holds as many bytes as limits.inflight_bytes allows, or this tenant's share of them")
-		r.limits = []string{"limits.inflight_bytes"}
-		return r
+	if n > l.held && !l.budget.Acquire(l.tenant, l.held, n-l.held) {
+		return unavailable("the gateway holds as many bytes as limits.inflight_bytes allows, or this tenant's share of them").over("limits.inflight_bytes")
 	}
 	if n < l.held {
-		l.release(l.held - n)
+		l.budget.Release(l.tenant, l.held-n)
 	}
 	l.held = n
 	return nil
 }
 
-func (l *loan) acquire(n int64) bool {
-	if l.tenant == nil {
-		return l.budget.Acquire(n)
-	}
-	return l.budget.AcquireFor(l.tenant, l.held, n)
-}
-
-func (l *loan) release(n int64) {
-	if l.tenant == nil {
-		l.budget.Release(n)
-		return
-	}
-	l.budget.ReleaseFor(l.tenant, n)
-}
-
 // begin makes the request one of t's. It fails when no more may be under way.
 func (l *loan) begin(t *limits.Tenant) error {
-	if !l.requests.AcquireFor(t, 0, 1) {
-		r := unavailable("the gateway works on as many requests as limits.inflight_requests allows, or this tenant's share of them")
-		r.limits = []string{"limits.inflight_requests"}
-		return r
+	if !l.requests.Acquire(t, 0, 1) {
+		return unavailable("the gateway works on as many requests as limits.inflight_requests allows, or this tenant's share of them").over("limits.inflight_requests")
 	}
 	l.tenant = t
 	return nil
@@ -61,12 +42,12 @@ func (l *loan) begin(t *limits.Tenant) error {
 
 // close gives everything back.
 func (l *loan) close() {
-	l.release(l.held)
-	l.held = 0
-	if l.tenant != nil {
-		l.requests.ReleaseFor(l.tenant, 1)
-		l.tenant = nil
+	if l.tenant == nil {
+		return
 	}
+	l.budget.Release(l.tenant, l.held)
+	l.requests.Release(l.tenant, 1)
+	l.held, l.tenant = 0, nil
 }
 
 // firstRead is what is reserved for a body of unknown length before its first byte.

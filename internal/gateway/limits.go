@@ -196,19 +196,24 @@ type nearness struct {
 	Used float64 `json:"used"`
 }
 
-// setLimits are those of a section that are set, by their keys.
-func setLimits(section any) map[string]any {
-	out := map[string]any{}
+// eachLimit gives f the limits of a section that are set, by their keys.
+func eachLimit(section any, f func(key string, v any)) {
 	v := reflect.ValueOf(section)
 	for i := range v.NumField() {
-		f, key := v.Field(i), v.Type().Field(i).Tag.Get("yaml")
-		switch d, ok := f.Interface().(time.Duration); {
-		case f.IsZero():
-		case ok:
-			out[key] = d.String()
-		default:
-			out[key] = f.Interface()
+		if !v.Field(i).IsZero() {
+			f(v.Type().Field(i).Tag.Get("yaml"), v.Field(i).Interface())
 		}
 	}
+}
+
+// setLimits are those of a section that are set, by their keys, as an answer shows them.
+func setLimits(section any) map[string]any {
+	out := map[string]any{}
+	eachLimit(section, func(key string, v any) {
+		if d, ok := v.(time.Duration); ok {
+			v = d.String()
+		}
+		out[key] = v
+	})
 	return out
 }

@@ -131,15 +131,14 @@ func (u usage) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	all, limit, used := u.descs()
-	for key, v := range numbers(&s.Limits.Writes, &s.Limits.Reads) {
+	for key, v := range numbers(s.Limits.Writes, s.Limits.Reads) {
 		out <- prometheus.MustNewConstMetric(all, prometheus.GaugeValue, v, key)
 	}
 	now := u.h.Now()
 	for _, t := range u.h.tenants.All() {
 		told := map[string]float64{}
 		if _, exception := s.Limits.Tenants[t.Name()]; exception {
-			w, r := t.Writes(), t.Reads()
-			told = numbers(&w, &r)
+			told = numbers(t.Writes(), t.Reads())
 		}
 		for _, one := range u.h.tenants.Usage(t, now) {
 			told[one.Key] = one.Most
@@ -152,19 +151,17 @@ func (u usage) Collect(out chan<- prometheus.Metric) {
 }
 
 // numbers are the limits that are set, by their keys under limits.
-func numbers(w *limits.WriteConfig, r *limits.ReadConfig) map[string]float64 {
+func numbers(w limits.WriteConfig, r limits.ReadConfig) map[string]float64 {
 	out := map[string]float64{}
-	for section, set := range map[string]map[string]any{"writes.": setLimits(*w), "reads.": setLimits(*r)} {
-		for key, v := range set {
+	for prefix, section := range map[string]any{"writes.": w, "reads.": r} {
+		eachLimit(section, func(key string, v any) {
 			switch v := v.(type) {
 			case int64:
-				out[section+key] = float64(v)
-			case string: // a duration
-				if d, err := time.ParseDuration(v); err == nil {
-					out[section+key] = d.Seconds()
-				}
+				out[prefix+key] = float64(v)
+			case time.Duration:
+				out[prefix+key] = v.Seconds()
 			}
-		}
+		})
 	}
 	return out
 }

@@ -206,6 +206,7 @@ type exchange struct {
 	values   string   // of a read of label values: the label
 	upstream string
 	attempts int
+	refusal  *refusal // of a request that came to an error: what that means to its client, told or not
 }
 
 // admit finds out who asks, and for which tenant.
@@ -238,11 +239,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f 
 	defer x.loan.close()
 	err := f(out, r, x)
 	begun := out.status != 0
-	if err != nil && x.lane != nil {
-		h.metrics.refused(x.lane.counted[0].Name(), asRefusal(err))
-	}
-	if err != nil && !begun {
-		h.refuse(out, r, x, err)
+	if err != nil {
+		x.refusal = asRefusal(err)
+		if x.lane != nil {
+			h.metrics.refused(x.lane.counted[0].Name(), x.refusal)
+		}
+		if !begun {
+			h.refuse(out, r, x, err)
+		}
 	}
 	status := out.status
 	if status == 0 {
@@ -253,7 +257,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f 
 	if x.reading && x.lane.operator {
 		h.audit(r, x, route, status, out.bytes, took)
 	}
-	h.record(r, x, route, status, out.bytes, took, err)
+	h.record(r, x, route, status, out.bytes, took)
 	if h.Access {
 		h.logAccess(r, x, route, status, out.bytes, took, err)
 	}
@@ -264,9 +268,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, route string, f 
 	}
 }
 
-// refuse answers err.
+// refuse answers x.refusal, which is what err means.
 func (h *Handler) refuse(out *answer, r *http.Request, x *exchange, err error) {
-	ref := asRefusal(err)
+	ref := x.refusal
 	if ref.status == statusClientGone {
 		out.status = statusClientGone
 		return
@@ -375,7 +379,7 @@ func (h *Handler) logAccess(r *http.Request, x *exchange, route string, status i
 		attrs = append(attrs, slog.String("upstream", x.upstream), slog.Int("attempts", x.attempts))
 	}
 	if err != nil && !errors.Is(err, auth.ErrDenied) {
-		attrs = append(attrs, slog.String("error", oneLine(asRefusal(err).text, 300)))
+		attrs = append(attrs, slog.String("error", oneLine(x.refusal.text, 300)))
 	}
 	h.Log.LogAttrs(context.WithoutCancel(r.Context()), slog.LevelInfo, "request", attrs...)
 }

@@ -25,11 +25,17 @@ type refusal struct {
 	text   string // one line, under 1 KiB, fit for the client
 	retry  int    // Retry-After in seconds; 0: none
 	allow  string // the Allow header of 405
-	// limits are the keys of the limits that the request is over, for the audit log.
+	// limits are the keys of the limits that the request is over, for the metrics and the audit log.
 	limits []string
 }
 
 func (r *refusal) Error() string { return r.text }
+
+// over names the limits that r is for.
+func (r *refusal) over(keys ...string) *refusal {
+	r.limits = keys
+	return r
+}
 
 func badRequest(format string, args ...any) *refusal {
 	return &refusal{status: http.StatusBadRequest, kind: "bad_data", text: fmt.Sprintf(format, args...)}
@@ -53,7 +59,7 @@ func tooLarge(what string, limit int64, key string) *refusal {
 	r := &refusal{status: http.StatusRequestEntityTooLarge, kind: "bad_data",
 		text: fmt.Sprintf("%s is over the limit of %d bytes; send smaller batches (queue_config.max_samples_per_send), or raise %s", what, limit, key)}
 	if strings.HasPrefix(key, "limits.") { // others are fixed
-		r.limits = []string{key}
+		return r.over(key)
 	}
 	return r
 }
@@ -282,9 +288,7 @@ func dropped(lead string, res *remotewrite.Result, x *exchange) *refusal {
 			room -= len(whys[i])
 		}
 	}
-	ref := badRequest("%s", text+strings.Join(counts, ", "))
-	ref.limits = x.droppedBy(res)
-	return ref
+	return badRequest("%s", text+strings.Join(counts, ", ")).over(x.droppedBy(res)...)
 }
 
 // stamp writes Unix milliseconds as a date if they are one.

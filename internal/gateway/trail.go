@@ -13,8 +13,8 @@ import (
 
 // record writes a read, or a request that was refused, into the audit log. Writes that came to a success, or whose sender went away,
 // are not in it.
-func (h *Handler) record(r *http.Request, x *exchange, route string, status int, bytes int64, took time.Duration, err error) {
-	if !h.Trail.On() || x.write && (err == nil || status == statusClientGone) {
+func (h *Handler) record(r *http.Request, x *exchange, route string, status int, bytes int64, took time.Duration) {
+	if !h.Trail.On() || x.write && (x.refusal == nil || status == statusClientGone) {
 		return
 	}
 	e := audit.Entry{
@@ -30,8 +30,7 @@ func (h *Handler) record(r *http.Request, x *exchange, route string, status int,
 	if x.lane != nil {
 		e.Tenants = x.lane.named()
 	}
-	if err != nil {
-		ref := asRefusal(err)
+	if ref := x.refusal; ref != nil {
 		e.Error, e.Limits = ref.text, ref.limits
 	}
 	h.Trail.Add(&e)

@@ -28,20 +28,9 @@ type holding struct{ n, weight int64 }
 // NewBudget has nothing to lend before Resize.
 func NewBudget(unit Unit) *Budget { return &Budget{unit: unit} }
 
-// Acquire takes n from the budget, or nothing and reports false. What was acquired is given back by Release.
-func (b *Budget) Acquire(n int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if n > b.left {
-		return false
-	}
-	b.left -= n
-	return true
-}
-
-// AcquireFor is Acquire for a request of t, which holds have already; it is also false where t would have more than its share.
-// The only request of a tenant is never over its share. What was acquired is given back by ReleaseFor.
-func (b *Budget) AcquireFor(t *Tenant, have, n int64) bool {
+// Acquire takes n for a request of t, which holds have already, or nothing and reports false: where there is not as much, or t would
+// have more than its share. The only request of a tenant is never over its share. What was acquired is given back by Release.
+func (b *Budget) Acquire(t *Tenant, have, n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := &t.held[b.unit]
@@ -60,15 +49,8 @@ func (b *Budget) AcquireFor(t *Tenant, have, n int64) bool {
 	return true
 }
 
-// Release gives n back.
-func (b *Budget) Release(n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.left += n
-}
-
-// ReleaseFor gives n of t back.
-func (b *Budget) ReleaseFor(t *Tenant, n int64) {
+// Release gives n of t back.
+func (b *Budget) Release(t *Tenant, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.left += n

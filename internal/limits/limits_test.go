@@ -7,21 +7,21 @@ import (
 )
 
 func TestBudgetNeverLendsMoreThanItHas(t *testing.T) {
-	b := NewBudget(InBytes)
+	b, a := NewBudget(InBytes), NewTenants().Of("a")
 	b.Resize(100)
-	if !b.Acquire(100) || b.Acquire(1) {
+	if !b.Acquire(a, 0, 100) || b.Acquire(a, 0, 1) {
 		t.Fatal("lent beyond the total")
 	}
-	b.Release(100)
+	b.Release(a, 100)
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
 			for range 1000 {
-				if b.Acquire(60) {
+				if b.Acquire(a, 0, 60) {
 					if b.Left() > 40 {
 						t.Error("lent twice")
 					}
-					b.Release(60)
+					b.Release(a, 60)
 				}
 			}
 		})
@@ -33,14 +33,14 @@ func TestBudgetNeverLendsMoreThanItHas(t *testing.T) {
 }
 
 func TestResizeKeepsLoans(t *testing.T) {
-	b := NewBudget(InBytes)
+	b, a := NewBudget(InBytes), NewTenants().Of("a")
 	b.Resize(100)
-	b.Acquire(80)
+	b.Acquire(a, 0, 80)
 	b.Resize(50)
-	if b.Left() != -30 || b.Acquire(1) {
+	if b.Left() != -30 || b.Acquire(a, 0, 1) {
 		t.Fatalf("left %d", b.Left())
 	}
-	b.Release(80)
+	b.Release(a, 80)
 	if b.Left() != 50 {
 		t.Fatalf("left %d", b.Left())
 	}
@@ -104,7 +104,7 @@ func TestSharesOfTheBudget(t *testing.T) {
 	budget := NewBudget(InRequests)
 	budget.Resize(800)
 	fill := func(t *Tenant) (n int64) {
-		for budget.AcquireFor(t, 0, 10) {
+		for budget.Acquire(t, 0, 10) {
 			n += 10
 		}
 		return n
@@ -115,27 +115,27 @@ func TestSharesOfTheBudget(t *testing.T) {
 	if n := fill(b); n != 100 { // what was left for it; its share is 350
 		t.Errorf("beside one that has most: %d", n)
 	}
-	budget.ReleaseFor(a, 400)
+	budget.Release(a, 400)
 	if n := fill(a); n != 50 {
 		t.Errorf("the one that is over its half again: %d", n)
 	}
 	if n := fill(b); n != 250 {
 		t.Errorf("up to its half: %d", n)
 	}
-	if budget.AcquireFor(a, 0, 10) || budget.AcquireFor(b, 0, 10) {
+	if budget.Acquire(a, 0, 10) || budget.Acquire(b, 0, 10) {
 		t.Error("beyond the shares")
 	}
-	if !budget.AcquireFor(c, 0, 10) || !budget.AcquireFor(c, 10, 90) || budget.AcquireFor(c, 100, 1) {
+	if !budget.Acquire(c, 0, 10) || !budget.Acquire(c, 10, 90) || budget.Acquire(c, 100, 1) {
 		t.Error("the only request of a tenant")
 	}
-	budget.ReleaseFor(a, 350)
-	budget.ReleaseFor(b, 350)
-	budget.ReleaseFor(c, 100)
+	budget.Release(a, 350)
+	budget.Release(b, 350)
+	budget.Release(c, 100)
 	if budget.Left() != 800 || budget.weights != 0 {
 		t.Errorf("%d left, weights %d", budget.Left(), budget.weights)
 	}
-	budget.AcquireFor(a, 0, 100)
-	budget.AcquireFor(b, 0, 100)
+	budget.Acquire(a, 0, 100)
+	budget.Acquire(b, 0, 100)
 	if n := fill(c); n != 420 { // three fifths of 700
 		t.Errorf("by weight: %d", n)
 	}
